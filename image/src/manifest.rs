@@ -1,0 +1,224 @@
+//! Image manifests and indexes (image-spec `manifest.md`, `image-index.md`; Docker's schema 2 twins).
+//!
+//! The raw bytes are kept beside the parsed form: a digest is of bytes, and a manifest that is only passed on must keep its own.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{Descriptor, Digest, ManifestFormat, MediaType};
+
+/// The largest manifest that is read or written, in bytes: what distribution 2.8 accepts.
+pub const MANIFEST_LIMIT: usize = 4 << 20;
+
+/// Bytes that are not a manifest we can use.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidManifest {
+    /// Not JSON, or a field is missing or of the wrong type.
+    #[error("the manifest cannot be read")]
+    Json(#[source] serde_json::Error),
+    /// Both an image and an index, or a type that contradicts the content (CVE-2021-41190).
+    #[error("the manifest is ambiguous: {0}")]
+    Ambiguous(&'static str),
+    /// Docker schema 1, a plugin, a helm chart, ...
+    #[error("the manifest is of type `{0}`, which is not an image or an index")]
+    Unsupported(String),
+    /// Over [`MANIFEST_LIMIT`].
+    #[error("the manifest has {0} bytes; at most {MANIFEST_LIMIT} are accepted")]
+    TooLarge(usize),
+}
+
+/// An image manifest: a configuration and layers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageManifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// Which family the manifest is of.
+    pub media_type: MediaType,
+    /// The configuration blob.
+    pub config: Descriptor,
+    /// The layers, lowest first.
+    pub layers: Vec<Descriptor>,
+    /// Free annotations, sorted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// All other fields (`subject`, `artifactType`, ...), kept as they are.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl ImageManifest {
+    /// A manifest of a family without annotations.
+    #[must_use]
+    pub fn new(format: ManifestFormat, config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: MediaType::Manifest(format),
+            config,
+            layers,
+            annotations: BTreeMap::new(),
+            other: Map::new(),
+        }
+    }
+}
+
+/// An index, or Docker's manifest list: manifests by platform.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexManifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// Which family the index is of.
+    pub media_type: MediaType,
+    /// The manifests, in order of preference.
+    pub manifests: Vec<Descriptor>,
+    /// Free annotations, sorted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// All other fields, kept as they are.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// What a manifest's bytes hold.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ManifestContent {
+    /// An image (or an artifact in an image's clothes).
+    Image(ImageManifest),
+    /// An index.
+    Index(IndexManifest),
+}
+
+/// A manifest or index: its bytes and what they hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    raw: Bytes,
+    digest: Digest,
+    media_type: MediaType,
+    content: ManifestContent,
+}
+
+impl Manifest {
+    /// Reads bytes that came with `declared` as their media type (from a descriptor or `Content-Type`), if any.
+    ///
+    /// # Errors
+    /// When the bytes are no manifest, are ambiguous, contradict `declared`, or are too large.
+    pub fn parse(raw: Bytes, declared: Option<&MediaType>) -> Result<Self, InvalidManifest> {
+        if raw.len() > MANIFEST_LIMIT {
+            return Err(InvalidManifest::TooLarge(raw.len()));
+        }
+        let mut value: Map<String, Value> = serde_json::from_slice(&raw).map_err(InvalidManifest::Json)?;
+        let media_type = effective_type(&value, declared)?;
+        value.insert("mediaType".to_owned(), Value::String(media_type.to_string()));
+        let content = match &media_type {
+            MediaType::Manifest(_) => {
+                ManifestContent::Image(serde_json::from_value(Value::Object(value)).map_err(InvalidManifest::Json)?)
+            }
+            MediaType::Index(_) => {
+                ManifestContent::Index(serde_json::from_value(Value::Object(value)).map_err(InvalidManifest::Json)?)
+            }
+            other => return Err(InvalidManifest::Unsupported(other.to_string())),
+        };
+        Ok(Self { digest: Digest::of(&raw), raw, media_type, content })
+    }
+
+    /// The manifest of an image, serialised once, here.
+    #[must_use]
+    pub fn image(image: ImageManifest) -> Self {
+        let raw = serialise(&image);
+        Self {
+            digest: Digest::of(&raw),
+            raw,
+            media_type: image.media_type.clone(),
+            content: ManifestContent::Image(image),
+        }
+    }
+
+    /// An index, serialised once, here.
+    #[must_use]
+    pub fn index(index: IndexManifest) -> Self {
+        let raw = serialise(&index);
+        Self {
+            digest: Digest::of(&raw),
+            raw,
+            media_type: index.media_type.clone(),
+            content: ManifestContent::Index(index),
+        }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn raw(&self) -> &Bytes {
+        &self.raw
+    }
+
+    /// The digest of the bytes.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The media type of the whole.
+    #[must_use]
+    pub fn media_type(&self) -> &MediaType {
+        &self.media_type
+    }
+
+    /// What the bytes hold.
+    #[must_use]
+    pub fn content(&self) -> &ManifestContent {
+        &self.content
+    }
+
+    /// The image, when it is one.
+    #[must_use]
+    pub fn as_image(&self) -> Option<&ImageManifest> {
+        match &self.content {
+            ManifestContent::Image(image) => Some(image),
+            ManifestContent::Index(_) => None,
+        }
+    }
+
+    /// A descriptor of the bytes.
+    #[must_use]
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(self.media_type.clone(), self.digest, self.raw.len() as u64)
+    }
+}
+
+/// Serialising our own types cannot fail: their keys are strings and their values are plain.
+fn serialise<T: Serialize>(value: &T) -> Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+fn effective_type(value: &Map<String, Value>, declared: Option<&MediaType>) -> Result<MediaType, InvalidManifest> {
+    let is_image = value.contains_key("config") || value.contains_key("layers");
+    let is_index = value.contains_key("manifests");
+    if is_image && is_index {
+        return Err(InvalidManifest::Ambiguous("it has both `manifests` and `config` or `layers`"));
+    }
+    if value.contains_key("fsLayers") || value.get("schemaVersion") == Some(&Value::from(1)) {
+        return Err(InvalidManifest::Unsupported("Docker image manifest, version 2, schema 1".to_owned()));
+    }
+    let stated = value.get("mediaType").and_then(Value::as_str).filter(|text| !text.is_empty()).map(MediaType::from);
+    let generic = |media_type: &MediaType| {
+        matches!(media_type.as_str(), "" | "application/json" | "text/plain" | "application/octet-stream")
+    };
+    let declared = declared.filter(|declared| !generic(declared));
+    if stated.as_ref().zip(declared).is_some_and(|(stated, declared)| stated != declared) {
+        return Err(InvalidManifest::Ambiguous("its `mediaType` is not the type it was announced with"));
+    }
+    let media_type = stated.or_else(|| declared.cloned()).unwrap_or(if is_index {
+        MediaType::Index(ManifestFormat::Oci)
+    } else {
+        MediaType::Manifest(ManifestFormat::Oci)
+    });
+    match media_type {
+        MediaType::Manifest(_) if is_index => Err(InvalidManifest::Ambiguous("an image manifest with `manifests`")),
+        MediaType::Index(_) if is_image => Err(InvalidManifest::Ambiguous("an index with `config` or `layers`")),
+        _ => Ok(media_type),
+    }
+}

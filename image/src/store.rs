@@ -1,0 +1,79 @@
+//! What every place that holds images can do: the local store, a layout, an archive, a registry, a daemon.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use crate::{Config, Descriptor, Digest, Manifest, Platform, Reference, StoreError};
+
+/// An image as it was found: its manifest for the wanted platform and its configuration.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The name under which it was found.
+    pub reference: Reference,
+    /// The image manifest (never an index).
+    pub manifest: Manifest,
+    /// The configuration.
+    pub config: Config,
+    /// The index through which the manifest was chosen, if there was one.
+    pub index: Option<Manifest>,
+}
+
+/// Where the bytes of a blob are, when it is written to a store.
+#[derive(Debug, Clone)]
+pub enum BlobSource {
+    /// In memory: configurations and other small blobs.
+    Bytes(bytes::Bytes),
+    /// A file that holds exactly the blob.
+    File(PathBuf),
+}
+
+/// What writing a blob took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobOutcome {
+    /// It was there already: nothing was written or sent.
+    Present,
+    /// The registry took it from another of its repositories: nothing was sent.
+    Mounted,
+    /// It was written or sent.
+    Written,
+}
+
+/// A place that holds images. All methods are safe to call from many threads at once, and block.
+pub trait ImageStore: Send + Sync {
+    /// The image of that name for a platform; `None` when there is no such name. An index is resolved.
+    ///
+    /// # Errors
+    /// When the place cannot be read, refuses, or holds something invalid.
+    fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<Option<Image>, StoreError>;
+
+    /// Whether the blob is there, in the repository of `reference`.
+    ///
+    /// # Errors
+    /// When the place cannot be asked.
+    fn has_blob(&self, reference: &Reference, digest: Digest) -> Result<bool, StoreError>;
+
+    /// The bytes of a blob. The reader fails at the end when digest or size are not those of the descriptor.
+    ///
+    /// # Errors
+    /// When the blob is not there or cannot be read.
+    fn open_blob(&self, reference: &Reference, blob: &Descriptor) -> Result<Box<dyn Read + Send>, StoreError>;
+
+    /// Puts a blob into the repository of `reference`, unless it is there. `mount_from` names a repository of the
+    /// same place that may have it already.
+    ///
+    /// # Errors
+    /// When the place cannot be written, or the source does not hold what the descriptor says.
+    fn write_blob(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        source: &BlobSource,
+        mount_from: Option<&Reference>,
+    ) -> Result<BlobOutcome, StoreError>;
+
+    /// Puts a manifest under a name (a tag, or its digest), when all that it points to is there.
+    ///
+    /// # Errors
+    /// When the place cannot be written; the name then still points to what it pointed to.
+    fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError>;
+}

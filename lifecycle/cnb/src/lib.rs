@@ -1,0 +1,1 @@
+//! Cloud Native Buildpacks file formats, labels and API versions.
