@@ -12,7 +12,9 @@ mod store_error;
 pub use config::Config;
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{DiffId, Digest, ImageId, InvalidDigest};
-pub use manifest::{ImageManifest, IndexManifest, InvalidManifest, MANIFEST_LIMIT, Manifest, ManifestContent};
+pub use manifest::{
+    ImageManifest, IndexManifest, InvalidManifest, MANIFEST_LIMIT, Manifest, ManifestContent,
+};
 pub use media_type::{LayerFormat, ManifestFormat, MediaType};
 pub use reference::{DOCKER_HUB, InvalidReference, Reference};
 pub use store::{BlobOutcome, BlobSource, Image, ImageStore};

@@ -87,7 +87,7 @@ pub struct IndexManifest {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ManifestContent {
     /// An image (or an artifact in an image's clothes).
-    Image(ImageManifest),
+    Image(Box<ImageManifest>),
     /// An index.
     Index(IndexManifest),
 }
@@ -114,12 +114,12 @@ impl Manifest {
         let media_type = effective_type(&value, declared)?;
         value.insert("mediaType".to_owned(), Value::String(media_type.to_string()));
         let content = match &media_type {
-            MediaType::Manifest(_) => {
-                ManifestContent::Image(serde_json::from_value(Value::Object(value)).map_err(InvalidManifest::Json)?)
-            }
-            MediaType::Index(_) => {
-                ManifestContent::Index(serde_json::from_value(Value::Object(value)).map_err(InvalidManifest::Json)?)
-            }
+            MediaType::Manifest(_) => ManifestContent::Image(
+                serde_json::from_value(Value::Object(value)).map_err(InvalidManifest::Json)?,
+            ),
+            MediaType::Index(_) => ManifestContent::Index(
+                serde_json::from_value(Value::Object(value)).map_err(InvalidManifest::Json)?,
+            ),
             other => return Err(InvalidManifest::Unsupported(other.to_string())),
         };
         Ok(Self { digest: Digest::of(&raw), raw, media_type, content })
@@ -133,7 +133,7 @@ impl Manifest {
             digest: Digest::of(&raw),
             raw,
             media_type: image.media_type.clone(),
-            content: ManifestContent::Image(image),
+            content: ManifestContent::Image(Box::new(image)),
         }
     }
 
@@ -194,7 +194,10 @@ fn serialise<T: Serialize>(value: &T) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 
-fn effective_type(value: &Map<String, Value>, declared: Option<&MediaType>) -> Result<MediaType, InvalidManifest> {
+fn effective_type(
+    value: &Map<String, Value>,
+    declared: Option<&MediaType>,
+) -> Result<MediaType, InvalidManifest> {
     let is_image = value.contains_key("config") || value.contains_key("layers");
     let is_index = value.contains_key("manifests");
     if is_image && is_index {
@@ -203,7 +206,8 @@ fn effective_type(value: &Map<String, Value>, declared: Option<&MediaType>) -> R
     if value.contains_key("fsLayers") || value.get("schemaVersion") == Some(&Value::from(1)) {
         return Err(InvalidManifest::Unsupported("Docker image manifest, version 2, schema 1".to_owned()));
     }
-    let stated = value.get("mediaType").and_then(Value::as_str).filter(|text| !text.is_empty()).map(MediaType::from);
+    let stated =
+        value.get("mediaType").and_then(Value::as_str).filter(|text| !text.is_empty()).map(MediaType::from);
     let generic = |media_type: &MediaType| {
         matches!(media_type.as_str(), "" | "application/json" | "text/plain" | "application/octet-stream")
     };
@@ -217,8 +221,12 @@ fn effective_type(value: &Map<String, Value>, declared: Option<&MediaType>) -> R
         MediaType::Manifest(ManifestFormat::Oci)
     });
     match media_type {
-        MediaType::Manifest(_) if is_index => Err(InvalidManifest::Ambiguous("an image manifest with `manifests`")),
-        MediaType::Index(_) if is_image => Err(InvalidManifest::Ambiguous("an index with `config` or `layers`")),
+        MediaType::Manifest(_) if is_index => {
+            Err(InvalidManifest::Ambiguous("an image manifest with `manifests`"))
+        }
+        MediaType::Index(_) if is_image => {
+            Err(InvalidManifest::Ambiguous("an index with `config` or `layers`"))
+        }
         _ => Ok(media_type),
     }
 }

@@ -115,13 +115,19 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
         let invalid = |reason| InvalidReference { text: text.chars().take(300).collect(), reason };
-        let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => {
-                let digest = digest.parse().ok();
-                (rest, Some(digest.ok_or_else(|| invalid("its digest is not `sha256:` and 64 hexadecimal digits"))?))
-            }
-            None => (text, None),
-        };
+        let (rest, digest) =
+            match text.split_once('@') {
+                Some((rest, digest)) => {
+                    let digest = digest.parse().ok();
+                    (
+                        rest,
+                        Some(digest.ok_or_else(|| {
+                            invalid("its digest is not `sha256:` and 64 hexadecimal digits")
+                        })?),
+                    )
+                }
+                None => (text, None),
+            };
         let (name, tag) = match rest.rsplit_once(':') {
             Some((name, tag)) if !tag.contains('/') && !tag.ends_with(']') => (name, Some(tag)),
             _ => (rest, None),
@@ -156,7 +162,9 @@ impl FromStr for Reference {
 fn split_registry(name: &str) -> (&str, &str) {
     match name.split_once('/') {
         Some((first, path))
-            if first.contains(['.', ':']) || first == "localhost" || first.contains(|c: char| c.is_ascii_uppercase()) =>
+            if first.contains(['.', ':'])
+                || first == "localhost"
+                || first.contains(|c: char| c.is_ascii_uppercase()) =>
         {
             (first, path)
         }
@@ -167,16 +175,22 @@ fn split_registry(name: &str) -> (&str, &str) {
 fn is_tag(tag: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     (1..=128).contains(&tag.len())
-        && tag.bytes().enumerate().all(|(index, byte)| word(byte) || (index > 0 && matches!(byte, b'.' | b'-')))
+        && tag
+            .bytes()
+            .enumerate()
+            .all(|(index, byte)| word(byte) || (index > 0 && matches!(byte, b'.' | b'-')))
 }
 
 fn is_component(component: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = component.as_bytes();
-    let ends = bytes.first().zip(bytes.last()).is_some_and(|(first, last)| alphanumeric(*first) && alphanumeric(*last));
-    ends && component
-        .split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        .all(|separator| matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-'))
+    let ends = bytes
+        .first()
+        .zip(bytes.last())
+        .is_some_and(|(first, last)| alphanumeric(*first) && alphanumeric(*last));
+    ends && component.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).all(|separator| {
+        matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-')
+    })
 }
 
 fn is_registry(registry: &str) -> bool {
@@ -225,14 +239,30 @@ mod tests {
         }
         let digest = Digest::of(b"");
         let both: Reference = format!("localhost:1/a:t@{digest}").parse().unwrap();
-        assert_eq!((both.tag(), both.digest(), both.identifier()), (Some("t"), Some(digest), digest.to_string()));
+        assert_eq!(
+            (both.tag(), both.digest(), both.identifier()),
+            (Some("t"), Some(digest), digest.to_string())
+        );
         assert_eq!("docker.io/library/app:v1".parse::<Reference>().unwrap().familiar(), "app:v1");
     }
 
     #[test]
     fn what_is_not_a_reference_is_refused() {
         let long = format!("a:{}", "t".repeat(129));
-        for text in ["", "/", "a//b", "A", "a:", "a:-x", "a@sha256:1", "-a.com/b", "a.com:99999/b", "a/../b", "a_-b", &long] {
+        for text in [
+            "",
+            "/",
+            "a//b",
+            "A",
+            "a:",
+            "a:-x",
+            "a@sha256:1",
+            "-a.com/b",
+            "a.com:99999/b",
+            "a/../b",
+            "a_-b",
+            &long,
+        ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
     }

@@ -56,7 +56,8 @@ pub trait ImageStore: Send + Sync {
     ///
     /// # Errors
     /// When the blob is not there or cannot be read.
-    fn open_blob(&self, reference: &Reference, blob: &Descriptor) -> Result<Box<dyn Read + Send>, StoreError>;
+    fn open_blob(&self, reference: &Reference, blob: &Descriptor)
+    -> Result<Box<dyn Read + Send>, StoreError>;
 
     /// Puts a blob into the repository of `reference`, unless it is there. `mount_from` names a repository of the
     /// same place that may have it already.
