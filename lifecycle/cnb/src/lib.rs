@@ -1,1 +1,5 @@
 //! Cloud Native Buildpacks file formats, labels and API versions.
+
+pub mod api;
+
+pub use api::{ApiError, BuildpackApi, PlatformApi};
