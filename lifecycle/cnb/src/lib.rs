@@ -3,3 +3,6 @@
 pub mod api;
 
 pub use api::{ApiError, BuildpackApi, PlatformApi};
+
+pub mod go_json;
+pub mod go_toml;
