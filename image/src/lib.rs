@@ -3,13 +3,14 @@
 mod config;
 mod descriptor;
 mod digest;
+mod json;
 mod manifest;
 mod media_type;
 mod reference;
 mod store;
 mod store_error;
 
-pub use config::Config;
+pub use config::{Config, History, InvalidConfig, Timestamp};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{DiffId, Digest, ImageId, InvalidDigest};
 pub use manifest::{

@@ -1,0 +1,105 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn parse(value: &Value) -> Config {
+    Config::parse(value.to_string()).unwrap()
+}
+
+#[test]
+fn untouched_bytes_are_kept() {
+    let raw = " {\"os\":\"linux\", \"x\":1, \"config\":{\"Cmd\":null}}\n";
+    let config = Config::parse(raw).unwrap();
+    assert_eq!(config.to_bytes(), raw);
+    assert_eq!(config.image_id(), ImageId::of(raw.as_bytes()));
+}
+
+#[test]
+fn changed_bytes_are_in_the_order_of_go_containerregistry() {
+    let mut config = parse(&json!({
+        "config": {"Volumes": null, "Hostname": "", "Tty": false, "Env": ["A=1", "PATH=/bin", "A=2"], "Foo": [],
+            "User": "1", "Labels": {"z": "1", "a": "<&>"}, "Healthcheck": {"Test": ["NONE"]}},
+        "os": "linux", "moby": {"x": null}, "architecture": "amd64",
+        "rootfs": {"diff_ids": [], "type": "layers"},
+        "history": [{"empty_layer": true, "created_by": "x", "comment": "", "k": 1, "created": "2020-01-01T00:00:00Z"}],
+    }));
+    config.set_env("A", "x=y");
+    config.set_env("B", "");
+    config.set_created("1980-01-01T00:00:01Z".parse().unwrap());
+    let expected = concat!(
+        r#"{"architecture":"amd64","created":"1980-01-01T00:00:01Z","history":[{"created":"2020-01-01T00:00:00Z","#,
+        r#""created_by":"x","empty_layer":true,"k":1}],"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"#,
+        r#""config":{"Healthcheck":{"Test":["NONE"]},"Env":["A=x=y","PATH=/bin","B="],"#,
+        r#""Labels":{"a":"\u003c\u0026\u003e","z":"1"},"User":"1","Foo":[]},"moby":{"x":null}}"#
+    );
+    assert_eq!(config.to_bytes(), expected);
+    assert_eq!(config.env_value("A").as_deref(), Some("x=y"));
+    assert_eq!(config.label("a"), Some("<&>"));
+}
+
+#[test]
+fn setting_and_reading_fit() {
+    let mut config = Config::new(&Platform::linux("arm64"));
+    let layer = DiffId::of(b"x");
+    config.set_diff_ids(&[layer]);
+    config.set_label("a", "1");
+    config.set_label("b", "2");
+    config.remove_label("a");
+    config.set_entrypoint(&["/cnb/process/web".to_owned()]);
+    config.set_cmd(&["x".to_owned()]);
+    config.set_cmd(&[]);
+    config.set_working_dir("/workspace");
+    config.set_user("1001:1000");
+    config.set_history(&[History::new(Timestamp::UNIX_EPOCH, "by")]);
+    config.set_env("X", "1");
+    config.remove_env("X");
+    let read = Config::parse(config.to_bytes()).unwrap();
+    assert_eq!(read.platform(), Platform::linux("arm64"));
+    assert_eq!(read.diff_ids(), [layer]);
+    assert_eq!(read.labels().into_iter().collect::<Vec<_>>(), [("b".to_owned(), "2".to_owned())]);
+    assert_eq!((read.entrypoint(), read.cmd()), (vec!["/cnb/process/web".to_owned()], vec![]));
+    assert_eq!((read.working_dir(), read.user(), read.env()), ("/workspace", "1001:1000", vec![]));
+    assert_eq!(read.history()[0].created.as_deref(), Some("1970-01-01T00:00:00Z"));
+}
+
+#[test]
+fn other_shapes_are_refused() {
+    for text in [
+        "",
+        "[]",
+        "1",
+        r#"{"os":1}"#,
+        r#"{"rootfs":{"diff_ids":["sha256:../x"]}}"#,
+        r#"{"config":{"Env":"A=1"}}"#,
+    ] {
+        assert!(Config::parse(text).is_err(), "{text}");
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(".{0,6}", inner, 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn unknown_fields_survive_a_rewrite(top in any_json(), inner in any_json()) {
+        let mut config = parse(&json!({"os": "linux", "_top": top, "config": {"_inner": inner}}));
+        config.set_label("changed", "yes");
+        let read: Value = serde_json::from_slice(&config.to_bytes()).unwrap();
+        prop_assert_eq!(&read["_top"], &top);
+        prop_assert_eq!(&read["config"]["_inner"], &inner);
+    }
+}
