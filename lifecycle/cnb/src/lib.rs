@@ -1,6 +1,7 @@
 //! Cloud Native Buildpacks file formats, labels and API versions.
 
 pub mod api;
+pub mod environment;
 
 pub use api::{ApiError, BuildpackApi, PlatformApi};
 
