@@ -1,9 +1,19 @@
 //! Cloud Native Buildpacks file formats, labels and API versions.
 
 pub mod api;
+pub mod build_toml;
+pub mod buildpack_toml;
 pub mod environment;
-
-pub use api::{ApiError, BuildpackApi, PlatformApi};
-
 pub mod go_json;
 pub mod go_toml;
+pub mod group;
+pub mod layer_toml;
+pub mod order;
+pub mod plan;
+pub mod store_toml;
+pub mod system;
+pub mod target;
+pub mod toml_file;
+
+pub use api::{ApiError, BuildpackApi, PlatformApi};
+pub use toml_file::TomlFileError;
