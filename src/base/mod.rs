@@ -1,0 +1,7 @@
+//! Base images: a build image and a run image out of Debian packages (platform spec, "Build Image" and "Run Image").
+
+mod bootstrap;
+mod configuration;
+
+pub(crate) use bootstrap::{BootstrapRequest, bootstrap};
+pub(crate) use configuration::{BaseConfiguration, Image, Role};

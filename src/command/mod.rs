@@ -1,0 +1,61 @@
+//! The commands: one file each, with its arguments.
+
+mod base;
+mod completion;
+mod config;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::output::{self, OutputArguments};
+
+/// Turn an application's source into an OCI image with Cloud Native Buildpacks, without a container daemon
+#[derive(Debug, Parser)]
+#[command(name = "longshore", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make build and run images out of Debian packages
+    #[command(subcommand)]
+    Base(base::BaseCommand),
+    /// Show and change the settings
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Print the completion script of a shell
+    Completion(completion::Arguments),
+}
+
+/// A mistake in how the command was called: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub(crate) String);
+
+/// Runs the command the arguments ask for. The exit code is 0, 2 for wrong usage, the lifecycle's own where a phase
+/// failed, and 1 for everything else.
+pub(crate) fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    output::start(arguments.output);
+    let outcome = match arguments.command {
+        Command::Base(command) => base::run(command),
+        Command::Config(command) => config::run(command),
+        Command::Completion(arguments) => completion::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(|cause| cause.is::<UsageError>().then_some(2)).unwrap_or(1)
+}
