@@ -1,0 +1,39 @@
+# How to start the application where no Procfile says so. Sourced by bin/build.
+
+# write_process COMMAND...: the process `web` of launch.toml.
+write_process() {
+    echo "Start command: $*"
+    command=
+    for word in "$@"; do
+        command="$command${command:+, }\"$(printf %s "$word" | sed 's/\\/\\\\/g; s/"/\\"/g')\""
+    done
+    printf '[[processes]]\ntype = "web"\ncommand = [%s]\ndefault = true\n' "$command" > "$CNB_LAYERS_DIR/launch.toml"
+}
+
+# The image that runs has no npm, so `npm start` is resolved here.
+write_start_command() {
+    if [ -f Procfile ]; then
+        echo "The Procfile says how to start the application"
+        return
+    fi
+    start=$(package 'manifest.scripts && manifest.scripts.start')
+    if [ -n "$start" ]; then
+        if printf %s "$start" | grep -Eq '^[A-Za-z0-9@%+=:,./ _-]+$' && ! printf %s "$start" | grep -q '^[A-Z_]*='; then
+            # Words without a meaning to the shell need no shell.
+            set -f
+            # shellcheck disable=SC2086 # it is to be split
+            write_process $start
+            set +f
+        else
+            write_process sh -c "$start"
+        fi
+        return
+    fi
+    for file in "$(package 'manifest.main')" server.js index.js app.js; do
+        if [ -n "$file" ] && [ -f "$file" ]; then
+            write_process node "$file"
+            return
+        fi
+    done
+    echo "No start command found. Add a start script to package.json or a Procfile"
+}
