@@ -1,5 +1,6 @@
 //! Cloud Native Buildpacks file formats, labels and API versions.
 
+pub mod analyzed;
 pub mod api;
 pub mod build_toml;
 pub mod buildpack_toml;
@@ -8,8 +9,13 @@ pub mod go_json;
 pub mod go_toml;
 pub mod group;
 pub mod layer_toml;
+pub mod lifecycle_metadata;
 pub mod order;
 pub mod plan;
+pub mod project_metadata;
+pub mod report;
+pub mod run;
+pub mod stack;
 pub mod store_toml;
 pub mod system;
 pub mod target;
