@@ -37,7 +37,8 @@ provide_node() {
         echo "Installing Node.js $version"
         rm -rf "$layer" "$layer.toml"
         download=$(mktemp -d)
-        npm pack --silent --pack-destination "$download" "$key" >/dev/null ||
+        # Its archive is of no use later, as the layer itself is cached.
+        npm_config_cache=$download/cache npm pack --silent --pack-destination "$download" "$key" >/dev/null ||
             fail "npm could not fetch $key. Check engines.node in package.json and the network."
         mkdir -p "$layer/bin"
         tar -xzf "$download"/*.tgz -C "$download" package/bin/node
