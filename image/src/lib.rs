@@ -18,5 +18,5 @@ pub use manifest::{
 };
 pub use media_type::{LayerFormat, ManifestFormat, MediaType};
 pub use reference::{DOCKER_HUB, InvalidReference, Reference};
-pub use store::{BlobOutcome, BlobSource, Image, ImageStore};
+pub use store::{BlobOpener, BlobOutcome, BlobSource, Image, ImageStore};
 pub use store_error::StoreError;

@@ -1,7 +1,9 @@
 //! What every place that holds images can do: the local store, a layout, an archive, a registry, a daemon.
 
+use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::{Config, Descriptor, Digest, Manifest, Platform, Reference, StoreError};
 
@@ -25,6 +27,40 @@ pub enum BlobSource {
     Bytes(bytes::Bytes),
     /// A file that holds exactly the blob.
     File(PathBuf),
+    /// In another store: opened only when the blob is neither there nor can be mounted.
+    Lazy(BlobOpener),
+}
+
+/// Opens a blob that is somewhere else.
+#[derive(Clone)]
+pub struct BlobOpener(Arc<dyn Fn() -> Result<Box<dyn Read + Send>, StoreError> + Send + Sync>);
+
+impl BlobOpener {
+    /// An opener; it is called once for each attempt to write the blob.
+    #[must_use]
+    pub fn new(open: impl Fn() -> Result<Box<dyn Read + Send>, StoreError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(open))
+    }
+
+    /// The blob in the repository of `reference` of another store.
+    #[must_use]
+    pub fn of(store: Arc<dyn ImageStore>, reference: Reference, blob: Descriptor) -> Self {
+        Self::new(move || store.open_blob(&reference, &blob))
+    }
+
+    /// Opens the blob.
+    ///
+    /// # Errors
+    /// When the blob is not there or cannot be read.
+    pub fn open(&self) -> Result<Box<dyn Read + Send>, StoreError> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for BlobOpener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("BlobOpener")
+    }
 }
 
 /// What writing a blob took.
@@ -77,4 +113,14 @@ pub trait ImageStore: Send + Sync {
     /// # Errors
     /// When the place cannot be written; the name then still points to what it pointed to.
     fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError>;
+
+    /// Whether blobs and manifests may be put into the repository of `reference`: asked before a build, so that it does
+    /// not fail at its end.
+    ///
+    /// # Errors
+    /// When the place refuses or cannot be reached.
+    fn check_write(&self, reference: &Reference) -> Result<(), StoreError> {
+        let _ = reference;
+        Ok(())
+    }
 }
