@@ -1,1 +1,8 @@
-//! The project descriptor.
+//! The project descriptor, `project.toml` (schemas 0.1, 0.2 and 0.3), and which files of the app are used.
+
+mod descriptor;
+mod filter;
+mod schema;
+
+pub(crate) use descriptor::{ModuleLocator, ProjectDescriptor, Script, Variable};
+pub(crate) use filter::FileFilter;
