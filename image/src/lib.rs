@@ -4,6 +4,7 @@ mod config;
 mod descriptor;
 mod digest;
 mod json;
+pub mod layer;
 mod manifest;
 mod media_type;
 mod reference;
@@ -13,6 +14,7 @@ mod store_error;
 pub use config::{Config, History, InvalidConfig, Timestamp};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{DiffId, Digest, ImageId, InvalidDigest};
+pub use layer::{BlobSink, Layer, LayerSource};
 pub use manifest::{
     ImageManifest, IndexManifest, InvalidManifest, MANIFEST_LIMIT, Manifest, ManifestContent,
 };

@@ -1,0 +1,126 @@
+//! Layers: from a directory or entries to a tar, its DiffID and its blob, in one pass over the bytes.
+//!
+//! ```text
+//! walk -> read ahead -> tar -> fixed chunks -> DiffID
+//!                                          \-> compressors -> in order: digest, blob file
+//! ```
+//!
+//! The tar is byte for byte what the reference lifecycle writes, so that layers of both have the same DiffIDs. Chunks are
+//! compressed independently (zstd frames, gzip members), so that the blob depends neither on the number of threads nor on
+//! their timing; memory is bounded by the chunks in flight.
+
+mod compress;
+mod entry;
+mod error;
+mod header;
+mod load;
+mod pattern;
+mod pipeline;
+mod sink;
+mod slices;
+mod synthetic;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::path::{Path, PathBuf};
+
+pub use entry::{Content, Device, Entry, EntryKind, Ownership, ParentOwnership};
+pub use error::LayerError;
+pub use sink::BlobSink;
+pub use slices::slices;
+pub use synthetic::{launcher, process_types};
+
+use crate::{Descriptor, DiffId, LayerFormat, ManifestFormat, MediaType};
+
+/// A layer that was written as a blob.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    /// The digest of the uncompressed tar.
+    pub diff_id: DiffId,
+    /// The blob: media type, digest and size.
+    pub descriptor: Descriptor,
+    /// The file that holds the blob.
+    pub path: PathBuf,
+    /// The size of the uncompressed tar in bytes.
+    pub uncompressed_size: u64,
+}
+
+/// What a layer is without its blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerDigest {
+    /// The digest of the uncompressed tar.
+    pub diff_id: DiffId,
+    /// The size of the uncompressed tar in bytes.
+    pub uncompressed_size: u64,
+}
+
+/// Where the entries of a layer come from.
+#[derive(Debug, Clone)]
+pub struct LayerSource(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    Directory { host: PathBuf, name: PathBuf, ownership: Ownership },
+    Entries(Vec<Entry>),
+}
+
+impl LayerSource {
+    /// A directory of the host with all in it, named `name` in the image. Entries for its parents come first.
+    ///
+    /// # Errors
+    /// When `name` is not absolute and plain.
+    pub fn directory(host: &Path, name: &Path, ownership: Ownership) -> Result<Self, LayerError> {
+        let name = walk::plain_name(name)?;
+        Ok(Self(Source::Directory { host: host.to_owned(), name, ownership }))
+    }
+
+    /// Entries in the order given.
+    #[must_use]
+    pub fn entries(entries: Vec<Entry>) -> Self {
+        Self(Source::Entries(entries))
+    }
+
+    /// Whether it is known without reading anything that the layer has no entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.0, Source::Entries(entries) if entries.is_empty())
+    }
+
+    fn visit(&self, emit: &mut dyn FnMut(Entry) -> Result<(), LayerError>) -> Result<(), LayerError> {
+        match &self.0 {
+            Source::Directory { host, name, ownership } => walk::walk(host, name, ownership, emit),
+            Source::Entries(entries) => entries.iter().cloned().try_for_each(emit),
+        }
+    }
+}
+
+/// The DiffID of a layer, without compressing or writing anything: to find out whether an image has it already.
+///
+/// # Errors
+/// When the source cannot be read, changes while it is read, or cannot be expressed in tar.
+pub fn digest(source: &LayerSource) -> Result<LayerDigest, LayerError> {
+    let (digest, _) = pipeline::run(source, None)?;
+    Ok(digest)
+}
+
+/// Makes a layer and writes its blob into `sink`. The media type is of the family of the image's manifest.
+///
+/// # Errors
+/// When the source cannot be read, changes while it is read, or cannot be expressed in tar; when the blob cannot be
+/// written. Nothing is left in the sink then.
+pub fn build(
+    source: &LayerSource,
+    format: LayerFormat,
+    family: ManifestFormat,
+    sink: &BlobSink,
+) -> Result<Layer, LayerError> {
+    let (layer, blob) = pipeline::run(source, Some((format, sink)))?;
+    let blob = blob.ok_or(LayerError::Stopped)?;
+    Ok(Layer {
+        diff_id: layer.diff_id,
+        descriptor: Descriptor::new(MediaType::Layer(family, format), blob.digest, blob.size),
+        path: blob.path,
+        uncompressed_size: layer.uncompressed_size,
+    })
+}

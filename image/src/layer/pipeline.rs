@@ -1,0 +1,231 @@
+//! The threads between a source and a blob.
+//!
+//! Each stage hands on through a bounded channel. A stage that fails, or whose consumer is gone, returns; its channels
+//! close, and the others follow. The error that is reported is the first real one, from source to sink.
+
+use std::sync::Arc;
+use std::thread::{self, ScopedJoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use sha2::{Digest as _, Sha256};
+
+use super::compress::Compressor;
+use super::error::LayerError;
+use super::header;
+use super::load::{Batch, Loaded, LoadedContent};
+use super::sink::{BlobSink, BlobWriter, WrittenBlob};
+use super::{LayerDigest, LayerSource};
+use crate::{DiffId, LayerFormat};
+
+/// The tar is cut here before it is compressed. Part of what decides a blob's digest: changing it changes all blobs.
+const CHUNK: usize = 4 << 20;
+/// Batches that are loaded or being loaded, and threads that load.
+const BATCHES: usize = 8;
+const LOADERS: usize = 4;
+
+type Chunk = Arc<Vec<u8>>;
+type Result<T, E = LayerError> = std::result::Result<T, E>;
+type Slot<T> = Receiver<Result<T>>;
+type Job<I, O> = (I, Sender<Result<O>>);
+
+pub(super) fn run(
+    source: &LayerSource,
+    blob: Option<(LayerFormat, &BlobSink)>,
+) -> Result<(LayerDigest, Option<WrittenBlob>)> {
+    thread::scope(|scope| {
+        let (load_jobs, loaders) = bounded::<Job<Batch, Vec<Loaded>>>(BATCHES);
+        let (ordered, loaded) = bounded::<Slot<Vec<Loaded>>>(BATCHES);
+        let walker = scope.spawn(move || walk(source, &load_jobs, &ordered));
+        for _ in 0..LOADERS {
+            let jobs = loaders.clone();
+            scope.spawn(move || serve(&jobs, |batch: Batch| batch.load()));
+        }
+        drop(loaders);
+
+        let (hash_chunks, chunks) = bounded::<Chunk>(2);
+        let hasher = scope.spawn(move || hash(&chunks));
+        let compressor = blob.map(|(format, sink)| {
+            let threads = thread::available_parallelism().map_or(1, usize::from);
+            let (jobs, compress) = bounded::<Job<Chunk, Compressed>>(1);
+            let (ordered, compressed) = bounded::<Slot<Compressed>>(threads + 1);
+            for _ in 0..threads {
+                let jobs = compress.clone();
+                scope.spawn(move || compress_chunks(format, &jobs));
+            }
+            (Compress { jobs, ordered }, scope.spawn(move || write(&compressed, sink)))
+        });
+        let (compress, sink) = compressor.unzip();
+
+        let tar = tar(&loaded, Chunks { hash: hash_chunks, compress, buffer: Vec::with_capacity(CHUNK) });
+        drop(loaded);
+        let walked = join(walker);
+        let digest = join(hasher);
+        let blob = sink.map(join).transpose();
+        // The blob gets its name last: a tar that was broken off looks like a short one from there.
+        let blob = first_error(walked, tar, blob)?.map(BlobWriter::finish).transpose()?;
+        Ok((digest?, blob))
+    })
+}
+
+/// `Stopped` only says that another stage failed, so any other error goes before it.
+fn first_error<T>(walked: Result<()>, tar: Result<()>, blob: Result<T>) -> Result<T> {
+    let is_real = |error: &LayerError| !matches!(error, LayerError::Stopped);
+    match (walked, tar, blob) {
+        (Err(error), _, _) if is_real(&error) => Err(error),
+        (_, Err(error), _) if is_real(&error) => Err(error),
+        (_, _, Err(error)) if is_real(&error) => Err(error),
+        (Ok(()), Ok(()), Ok(value)) => Ok(value),
+        _ => Err(LayerError::Stopped),
+    }
+}
+
+fn join<T>(handle: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    handle.join().unwrap_or(Err(LayerError::Stopped))
+}
+
+/// Hands a job to the workers, and the place of its result to whoever takes results in order.
+fn dispatch<I, O>(input: I, jobs: &Sender<Job<I, O>>, ordered: &Sender<Slot<O>>) -> Result<()> {
+    let (done, slot) = bounded(1);
+    ordered.send(slot).map_err(stopped)?;
+    jobs.send((input, done)).map_err(stopped)
+}
+
+fn stopped<T>(_: T) -> LayerError {
+    LayerError::Stopped
+}
+
+fn serve<I, O>(jobs: &Receiver<Job<I, O>>, mut work: impl FnMut(I) -> Result<O>) {
+    for (input, done) in jobs {
+        if done.send(work(input)).is_err() {
+            return;
+        }
+    }
+}
+
+fn walk(
+    source: &LayerSource,
+    jobs: &Sender<Job<Batch, Vec<Loaded>>>,
+    ordered: &Sender<Slot<Vec<Loaded>>>,
+) -> Result<()> {
+    let mut batch = Batch::default();
+    source.visit(&mut |entry| {
+        batch.push(entry);
+        if batch.is_full() { dispatch(std::mem::take(&mut batch), jobs, ordered) } else { Ok(()) }
+    })?;
+    if batch.is_empty() { Ok(()) } else { dispatch(batch, jobs, ordered) }
+}
+
+fn tar(loaded: &Receiver<Slot<Vec<Loaded>>>, mut chunks: Chunks) -> Result<()> {
+    let mut head = Vec::new();
+    for slot in loaded {
+        for entry in slot.recv().map_err(stopped)?? {
+            let size = entry.size();
+            head.clear();
+            header::write(&entry.entry, size, &mut head)?;
+            chunks.append(&head)?;
+            match entry.content {
+                LoadedContent::None => {}
+                LoadedContent::Bytes(bytes) => chunks.append(&bytes)?,
+                LoadedContent::File(mut file) => {
+                    chunks.fill(size, |space| file.read_exact(space))?;
+                    file.finish()?;
+                }
+            }
+            chunks.append(&[0; header::BLOCK][..header::padding(size)])?;
+        }
+    }
+    chunks.append(&[0; 2 * header::BLOCK])?;
+    chunks.flush()
+}
+
+/// The tar as it is cut into chunks.
+struct Chunks {
+    hash: Sender<Chunk>,
+    compress: Option<Compress>,
+    buffer: Vec<u8>,
+}
+
+struct Compress {
+    jobs: Sender<Job<Chunk, Compressed>>,
+    ordered: Sender<Slot<Compressed>>,
+}
+
+impl Chunks {
+    fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let taken = bytes.len().min(CHUNK - self.buffer.len());
+            self.buffer.extend_from_slice(&bytes[..taken]);
+            bytes = &bytes[taken..];
+            self.flush_full()?;
+        }
+        Ok(())
+    }
+
+    /// Appends `size` bytes that `read` writes straight into the chunk.
+    fn fill(&mut self, mut size: u64, mut read: impl FnMut(&mut [u8]) -> Result<()>) -> Result<()> {
+        while size > 0 {
+            let start = self.buffer.len();
+            let taken = size.min((CHUNK - start) as u64) as usize;
+            self.buffer.resize(start + taken, 0);
+            read(&mut self.buffer[start..])?;
+            size -= taken as u64;
+            self.flush_full()?;
+        }
+        Ok(())
+    }
+
+    fn flush_full(&mut self) -> Result<()> {
+        if self.buffer.len() == CHUNK { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let chunk = Arc::new(std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK)));
+        self.hash.send(Arc::clone(&chunk)).map_err(stopped)?;
+        match &self.compress {
+            Some(compress) => dispatch(chunk, &compress.jobs, &compress.ordered),
+            None => Ok(()),
+        }
+    }
+}
+
+fn hash(chunks: &Receiver<Chunk>) -> Result<LayerDigest> {
+    let mut hasher = Sha256::new();
+    let mut size = 0;
+    for chunk in chunks {
+        hasher.update(chunk.as_slice());
+        size += chunk.len() as u64;
+    }
+    Ok(LayerDigest { diff_id: DiffId::from_hasher(hasher), uncompressed_size: size })
+}
+
+/// A chunk as it goes into the blob.
+enum Compressed {
+    AsItIs(Chunk),
+    Bytes(Vec<u8>),
+}
+
+fn compress_chunks(format: LayerFormat, jobs: &Receiver<Job<Chunk, Compressed>>) {
+    let mut compressor = Compressor::new(format);
+    serve(jobs, |chunk: Chunk| {
+        let compressor = match &mut compressor {
+            Ok(compressor) => compressor,
+            Err(error) => return Err(LayerError::Compress(error.kind().into())),
+        };
+        let bytes = compressor.compress(&chunk).map_err(LayerError::Compress)?;
+        Ok(bytes.map_or(Compressed::AsItIs(chunk), Compressed::Bytes))
+    });
+}
+
+fn write(compressed: &Receiver<Slot<Compressed>>, sink: &BlobSink) -> Result<BlobWriter> {
+    let mut blob = sink.begin()?;
+    for slot in compressed {
+        match slot.recv().map_err(stopped)?? {
+            Compressed::AsItIs(chunk) => blob.write(&chunk)?,
+            Compressed::Bytes(bytes) => blob.write(&bytes)?,
+        }
+    }
+    Ok(blob)
+}
