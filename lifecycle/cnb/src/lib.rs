@@ -2,6 +2,7 @@
 
 pub mod analyzed;
 pub mod api;
+pub mod build_metadata;
 pub mod build_toml;
 pub mod buildpack_toml;
 pub mod environment;
