@@ -1,0 +1,78 @@
+//! Why detection failed.
+
+use std::path::PathBuf;
+
+use longshore_cnb::environment::EnvironmentError;
+use longshore_cnb::group::ModuleKind;
+use longshore_cnb::toml_file::TomlFileError;
+use thiserror::Error;
+
+use super::report::Report;
+use crate::ExitCode;
+use crate::module_store::ModuleError;
+
+/// Why detection failed.
+#[derive(Debug, Error)]
+pub enum DetectError {
+    /// A file that the platform provides cannot be used, or an output cannot be written.
+    #[error(transparent)]
+    File(#[from] TomlFileError),
+    /// The order has no group.
+    #[error("{} has no group to try; it needs an [[order]] with a [[order.group]]", path.display())]
+    EmptyOrder {
+        /// The order.
+        path: PathBuf,
+    },
+    /// A module that the order names itself cannot be used.
+    #[error("the order names {kind} {name}, which cannot be used")]
+    TopLevelModule {
+        /// Buildpack or image extension.
+        kind: ModuleKind,
+        /// `id@version`.
+        name: String,
+        /// Why.
+        source: ModuleError,
+    },
+    /// A module that a composite buildpack names cannot be used.
+    #[error("a composite buildpack names {kind} {name}, which cannot be used")]
+    NestedModule {
+        /// Buildpack or image extension.
+        kind: ModuleKind,
+        /// `id@version`.
+        name: String,
+        /// Why.
+        source: ModuleError,
+    },
+    /// A composite buildpack is inside itself.
+    #[error("the composite buildpack {} contains itself: {}", path.last().map_or("", String::as_str), path.join(" -> "))]
+    Cycle {
+        /// The composites from the outermost one to the repeated one.
+        path: Vec<String>,
+    },
+    /// The environment of the user or the operator cannot be read.
+    #[error("cannot prepare the environment of the buildpacks")]
+    Environment(#[from] EnvironmentError),
+    /// No group passed.
+    #[error("no group of buildpacks fits the app in {}", app.display())]
+    NoneDetected {
+        /// The app directory.
+        app: PathBuf,
+        /// What was tried, and why each group failed.
+        report: Report,
+    },
+}
+
+impl DetectError {
+    /// The exit code of the detector. Spec: platform.md "`detector`" "Outputs".
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::File(_) => ExitCode::Failed,
+            Self::TopLevelModule { source, .. } => source.exit_code_or(ExitCode::Failed),
+            Self::NestedModule { source, .. } => source.exit_code_or(ExitCode::Detect),
+            Self::EmptyOrder { .. } => ExitCode::NoneDetected,
+            Self::Cycle { .. } | Self::Environment(_) => ExitCode::Detect,
+            Self::NoneDetected { report, .. } if report.has_errors() => ExitCode::NoneDetectedWithErrors,
+            Self::NoneDetected { .. } => ExitCode::NoneDetected,
+        }
+    }
+}
