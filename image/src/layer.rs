@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 pub use entry::{Content, Device, Entry, EntryKind, Ownership, ParentOwnership};
 pub use error::LayerError;
 pub use sink::BlobSink;
+pub(crate) use sink::touch;
 pub use slices::slices;
 pub use synthetic::{launcher, process_types};
 

@@ -1,20 +1,27 @@
 //! OCI images: references, manifests, layers, stores and registries.
 
+mod blob_file;
 mod config;
 mod descriptor;
 mod digest;
 mod json;
 pub mod layer;
+mod layout;
+mod local_store;
 mod manifest;
 mod media_type;
 mod reference;
+mod select;
 mod store;
 mod store_error;
+mod verify;
 
 pub use config::{Config, History, InvalidConfig, Timestamp};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{DiffId, Digest, ImageId, InvalidDigest};
 pub use layer::{BlobSink, Layer, LayerSource};
+pub use layout::{Layout, LayoutName};
+pub use local_store::{Collected, LocalStore, StoredImage};
 pub use manifest::{
     ImageManifest, IndexManifest, InvalidManifest, MANIFEST_LIMIT, Manifest, ManifestContent,
 };

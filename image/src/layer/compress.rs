@@ -25,7 +25,7 @@ impl Compressor {
             LayerFormat::Tar => Self::None,
             LayerFormat::TarGzip => {
                 let level = libdeflater::CompressionLvl::new(GZIP_LEVEL)
-                    .map_err(|_| io::Error::other("libdeflate does not know the compression level"))?;
+                    .map_err(|error| io::Error::other(format!("{error:?}")))?;
                 Self::Gzip(libdeflater::Compressor::new(level))
             }
             LayerFormat::TarZstd => Self::Zstd(Box::new(zstd::bulk::Compressor::new(ZSTD_LEVEL)?)),

@@ -66,9 +66,4 @@ impl LayerError {
         let path = path.into();
         move |source| Self::Read { path, source }
     }
-
-    pub(crate) fn write(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Write { path, source }
-    }
 }

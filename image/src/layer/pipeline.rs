@@ -13,8 +13,9 @@ use super::compress::Compressor;
 use super::error::LayerError;
 use super::header;
 use super::load::{Batch, Loaded, LoadedContent};
-use super::sink::{BlobSink, BlobWriter, WrittenBlob};
+use super::sink::{BlobSink, WrittenBlob};
 use super::{LayerDigest, LayerSource};
+use crate::blob_file::BlobFile;
 use crate::{DiffId, LayerFormat};
 
 /// The tar is cut here before it is compressed. Part of what decides a blob's digest: changing it changes all blobs.
@@ -30,7 +31,7 @@ type Job<I, O> = (I, Sender<Result<O>>);
 
 pub(super) fn run(
     source: &LayerSource,
-    blob: Option<(LayerFormat, &BlobSink)>,
+    target: Option<(LayerFormat, &BlobSink)>,
 ) -> Result<(LayerDigest, Option<WrittenBlob>)> {
     thread::scope(|scope| {
         let (load_jobs, loaders) = bounded::<Job<Batch, Vec<Loaded>>>(BATCHES);
@@ -44,7 +45,7 @@ pub(super) fn run(
 
         let (hash_chunks, chunks) = bounded::<Chunk>(2);
         let hasher = scope.spawn(move || hash(&chunks));
-        let compressor = blob.map(|(format, sink)| {
+        let compressor = target.map(|(format, sink)| {
             let threads = thread::available_parallelism().map_or(1, usize::from);
             let (jobs, compress) = bounded::<Job<Chunk, Compressed>>(1);
             let (ordered, compressed) = bounded::<Slot<Compressed>>(threads + 1);
@@ -62,7 +63,9 @@ pub(super) fn run(
         let digest = join(hasher);
         let blob = sink.map(join).transpose();
         // The blob gets its name last: a tar that was broken off looks like a short one from there.
-        let blob = first_error(walked, tar, blob)?.map(BlobWriter::finish).transpose()?;
+        let file = first_error(walked, tar, blob)?;
+        let blob =
+            file.zip(target.map(|(_, sink)| sink)).map(|(file, sink)| sink.finish(file)).transpose()?;
         Ok((digest?, blob))
     })
 }
@@ -219,7 +222,7 @@ fn compress_chunks(format: LayerFormat, jobs: &Receiver<Job<Chunk, Compressed>>)
     });
 }
 
-fn write(compressed: &Receiver<Slot<Compressed>>, sink: &BlobSink) -> Result<BlobWriter> {
+fn write(compressed: &Receiver<Slot<Compressed>>, sink: &BlobSink) -> Result<BlobFile> {
     let mut blob = sink.begin()?;
     for slot in compressed {
         match slot.recv().map_err(stopped)?? {

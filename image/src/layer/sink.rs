@@ -1,15 +1,11 @@
-//! Where blobs are written: a directory of files that are named by their digests, each of them complete or not there.
+//! Where the blobs of new layers are written: files that are named by their digests, each complete or not there.
 
-use std::fs::{self, File, Permissions};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
 
 use super::error::LayerError;
 use crate::Digest;
+use crate::blob_file::{BlobFile, FileError};
 
 /// A directory that blobs are written into, under the 64 hexadecimal digits of their digests.
 #[derive(Debug, Clone)]
@@ -43,54 +39,43 @@ impl BlobSink {
         self.directory.join(digest.hex())
     }
 
-    pub(crate) fn begin(&self) -> Result<BlobWriter, LayerError> {
-        let temporary = tempfile::Builder::new().prefix(".blob-").tempfile_in(&self.directory);
-        let temporary = temporary.map_err(LayerError::write(&self.directory))?;
-        Ok(BlobWriter { sink: self.clone(), temporary, hasher: Sha256::new(), size: 0 })
+    pub(super) fn begin(&self) -> Result<BlobFile, LayerError> {
+        Ok(BlobFile::begin(&self.directory)?)
     }
-}
 
-/// A blob that is being written; dropped before its end, it leaves nothing.
-pub(crate) struct BlobWriter {
-    sink: BlobSink,
-    temporary: NamedTempFile,
-    hasher: Sha256,
-    size: u64,
+    /// Names a blob by its digest. One that is there already is kept, and counts as used just now.
+    pub(super) fn finish(&self, blob: BlobFile) -> Result<WrittenBlob, LayerError> {
+        let (digest, size) = (blob.digest(), blob.size());
+        let path = self.path(digest);
+        if fs::metadata(&path).is_ok_and(|known| known.len() == size) {
+            touch(&path);
+        } else {
+            blob.finish(&digest.hex(), self.durable)?;
+        }
+        Ok(WrittenBlob { digest, size, path })
+    }
 }
 
 /// A blob that was written.
-pub(crate) struct WrittenBlob {
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    pub(crate) path: PathBuf,
+pub(super) struct WrittenBlob {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) path: PathBuf,
 }
 
-impl BlobWriter {
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        self.temporary.as_file_mut().write_all(bytes).map_err(LayerError::write(self.temporary.path()))
+/// Marks a blob as used just now, so that a collection that runs at this moment keeps it.
+pub(crate) fn touch(path: &Path) {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    if let Err(error) = utimensat(CWD, path, &times, AtFlags::empty()) {
+        // In a store that belongs to somebody else: collecting it is then theirs too.
+        tracing::debug!("cannot mark `{}` as used: {error}", path.display());
     }
+}
 
-    pub(crate) fn finish(self) -> Result<WrittenBlob, LayerError> {
-        let digest = Digest::from_hasher(self.hasher);
-        let path = self.sink.path(digest);
-        let written = WrittenBlob { digest, size: self.size, path };
-        if fs::metadata(&written.path).is_ok_and(|known| known.len() == self.size) {
-            return Ok(written);
-        }
-        let file = self.temporary.as_file();
-        file.set_permissions(Permissions::from_mode(0o644)).map_err(LayerError::write(&written.path))?;
-        if self.sink.durable {
-            file.sync_all().map_err(LayerError::write(&written.path))?;
-        }
-        self.temporary
-            .persist(&written.path)
-            .map_err(|error| LayerError::Write { path: written.path.clone(), source: error.error })?;
-        if self.sink.durable {
-            let directory = File::open(&self.sink.directory).and_then(|directory| directory.sync_all());
-            directory.map_err(LayerError::write(&self.sink.directory))?;
-        }
-        Ok(written)
+impl From<FileError> for LayerError {
+    fn from(error: FileError) -> Self {
+        Self::Write { path: error.path, source: error.source }
     }
 }

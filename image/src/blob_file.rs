@@ -1,0 +1,89 @@
+//! Files that appear under their names only when they are complete: temporary file, sync, rename.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::{Digest, StoreError};
+
+/// The start of the names of temporary files; what is left of a killed process is found by it.
+pub(crate) const TEMPORARY: &str = ".longshore-";
+
+/// A file that could not be used.
+#[derive(Debug)]
+pub(crate) struct FileError {
+    pub(crate) path: PathBuf,
+    pub(crate) source: io::Error,
+}
+
+impl FileError {
+    pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { path: path.to_owned(), source }
+    }
+}
+
+impl From<FileError> for StoreError {
+    fn from(error: FileError) -> Self {
+        Self::File { path: error.path, source: error.source }
+    }
+}
+
+/// A file that is being written and hashed; dropped before its end, it leaves nothing.
+pub(crate) struct BlobFile {
+    directory: PathBuf,
+    temporary: NamedTempFile,
+    hasher: Sha256,
+    size: u64,
+}
+
+impl BlobFile {
+    pub(crate) fn begin(directory: &Path) -> Result<Self, FileError> {
+        let temporary = tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(directory)
+            .map_err(FileError::at(directory))?;
+        Ok(Self { directory: directory.to_owned(), temporary, hasher: Sha256::new(), size: 0 })
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        self.temporary.as_file_mut().write_all(bytes).map_err(FileError::at(self.temporary.path()))
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::from_hasher(self.hasher.clone())
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Gives the file its name; with `durable`, only after its bytes are on the disk.
+    pub(crate) fn finish(self, name: &str, durable: bool) -> Result<PathBuf, FileError> {
+        let path = self.directory.join(name);
+        if durable {
+            self.temporary.as_file().sync_all().map_err(FileError::at(&path))?;
+        }
+        self.temporary
+            .persist(&path)
+            .map_err(|error| FileError { path: path.clone(), source: error.error })?;
+        if durable {
+            let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
+            synced.map_err(FileError::at(&self.directory))?;
+        }
+        Ok(path)
+    }
+}
+
+/// Replaces a file at once: a reader sees the old bytes or the new ones.
+pub(crate) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+    let mut file = BlobFile::begin(directory)?;
+    file.write(bytes)?;
+    file.finish(name, true).map(drop)
+}

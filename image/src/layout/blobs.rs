@@ -1,0 +1,107 @@
+//! The blobs of a layout: read with their digests checked, written whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use super::Layout;
+use crate::blob_file::BlobFile;
+use crate::layer::touch;
+use crate::verify::{VerifiedReader, unwrap_error};
+use crate::{BlobSource, Descriptor, Digest, MANIFEST_LIMIT, Manifest, MediaType, StoreError};
+
+impl Layout {
+    pub(super) fn reader(&self, image: &str, blob: &Descriptor) -> Result<VerifiedReader<File>, StoreError> {
+        let path = self.blob_path(blob.digest);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::NotFoundBlob { reference: image.to_owned(), digest: blob.digest });
+            }
+            other => other.map_err(StoreError::file(&path))?,
+        };
+        let place = path.display().to_string();
+        let actual = file.metadata().map_err(StoreError::file(&path))?.len();
+        if actual != blob.size {
+            let (digest, expected) = (blob.digest, blob.size);
+            return Err(StoreError::SizeMismatch { place, digest, expected, actual });
+        }
+        Ok(VerifiedReader::new(file, blob, place))
+    }
+
+    pub(super) fn read_blob(&self, image: &str, blob: &Descriptor) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        let read = self.reader(image, blob)?.read_to_end(&mut bytes);
+        read.map_err(|error| unwrap_error(error, &self.blob_path(blob.digest)))?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn manifest(&self, image: &str, blob: &Descriptor) -> Result<Manifest, StoreError> {
+        self.parse(image, blob, Some(&blob.media_type))
+    }
+
+    pub(super) fn manifest_by_digest(
+        &self,
+        image: &str,
+        digest: Digest,
+    ) -> Result<Option<Manifest>, StoreError> {
+        let path = self.blob_path(digest);
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::File { path, source }),
+            Ok(metadata) => {
+                let blob = Descriptor::new(MediaType::Other(String::new()), digest, metadata.len());
+                self.parse(image, &blob, None).map(Some)
+            }
+        }
+    }
+
+    fn parse(
+        &self,
+        image: &str,
+        blob: &Descriptor,
+        declared: Option<&MediaType>,
+    ) -> Result<Manifest, StoreError> {
+        let invalid = |source| StoreError::InvalidManifest { reference: image.to_owned(), source };
+        if blob.size > MANIFEST_LIMIT as u64 {
+            return Err(invalid(crate::InvalidManifest::TooLarge(blob.size as usize)));
+        }
+        Manifest::parse(self.read_blob(image, blob)?.into(), declared).map_err(invalid)
+    }
+
+    /// Whether a blob is there with the right size; it then counts as used just now.
+    pub(super) fn touch_blob(&self, blob: &Descriptor) -> Result<bool, StoreError> {
+        let path = self.blob_path(blob.digest);
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.len() == blob.size => {
+                touch(&path);
+                Ok(true)
+            }
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(StoreError::File { path, source }),
+        }
+    }
+
+    pub(super) fn store_blob(&self, blob: &Descriptor, source: &BlobSource) -> Result<(), StoreError> {
+        let (reader, place): (Box<dyn Read>, PathBuf) = match source {
+            BlobSource::Bytes(bytes) => {
+                (Box::new(io::Cursor::new(bytes.clone())), self.blob_path(blob.digest))
+            }
+            BlobSource::File(path) => {
+                (Box::new(File::open(path).map_err(StoreError::file(path))?), path.clone())
+            }
+            BlobSource::Lazy(opener) => (Box::new(opener.open()?), self.blob_path(blob.digest)),
+        };
+        let mut reader = VerifiedReader::new(reader, blob, place.display().to_string());
+        let mut file = BlobFile::begin(&self.blobs())?;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match reader.read(&mut buffer).map_err(|error| unwrap_error(error, &place))? {
+                0 => break,
+                count => file.write(&buffer[..count])?,
+            }
+        }
+        file.finish(&blob.digest.hex(), true)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+use std::process::Command;
+use std::time::Duration;
+
+use super::*;
+use crate::layer::{self, Entry};
+use crate::{Config, ImageManifest, LayerFormat, LayerSource, LocalStore, ManifestFormat, MediaType};
+
+fn reference(text: &str) -> Reference {
+    text.parse().unwrap()
+}
+
+/// Puts an image with one layer into a store, and gives its manifest.
+fn put(store: &LocalStore, name: &str, text: &str) -> Manifest {
+    let name = reference(name);
+    let source = LayerSource::entries(vec![Entry::file("/text", 0o644, text.to_owned())]);
+    let layer = layer::build(&source, LayerFormat::TarZstd, ManifestFormat::Oci, &store.sink()).unwrap();
+    let mut config = Config::new(&Platform::host());
+    config.set_diff_ids(&[layer.diff_id]);
+    config.set_label("text", text);
+    let bytes = config.to_bytes();
+    let blob =
+        Descriptor::new(MediaType::Config(ManifestFormat::Oci), Digest::of(&bytes), bytes.len() as u64);
+    let from_file = BlobSource::File(layer.path.clone());
+    let present = store.write_blob(&name, &layer.descriptor, &from_file, None).unwrap();
+    assert_eq!(present, BlobOutcome::Present);
+    store.write_blob(&name, &blob, &BlobSource::Bytes(bytes), None).unwrap();
+    let manifest = Manifest::image(ImageManifest::new(ManifestFormat::Oci, blob, vec![layer.descriptor]));
+    store.put_manifest(&name, &manifest).unwrap();
+    manifest
+}
+
+fn text_of(store: &dyn ImageStore, name: &str) -> Option<String> {
+    let image = store.resolve(&reference(name), &Platform::host()).unwrap()?;
+    image.config.label("text").map(str::to_owned)
+}
+
+#[test]
+fn names_are_put_moved_and_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    assert_eq!(text_of(&store, "app"), None);
+    put(&store, "app", "one");
+    let two = put(&store, "app:latest", "two");
+    put(&store, "team/app:v1", "three");
+    assert_eq!(text_of(&store, "app").as_deref(), Some("two"));
+    assert_eq!(text_of(&store, &format!("app@{}", two.digest())).as_deref(), Some("two"));
+    store.tag(&reference("app"), &reference("other")).unwrap();
+    assert!(store.remove(&reference("app")).unwrap());
+    assert!(!store.remove(&reference("app")).unwrap());
+    let names: Vec<String> = store.list().unwrap().iter().map(|image| image.reference.familiar()).collect();
+    assert_eq!(names, ["team/app:v1", "other:latest"]);
+    let reopened = LocalStore::open(directory.path()).unwrap();
+    assert_eq!(text_of(&reopened, "other").as_deref(), Some("two"));
+}
+
+#[test]
+fn a_collection_keeps_what_is_named_or_recent() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    put(&store, "app", "one");
+    put(&store, "app", "two");
+    assert_eq!(store.collect(Duration::from_secs(3600)).unwrap().blobs, 0);
+    let collected = store.collect(Duration::ZERO).unwrap();
+    assert_eq!(collected.blobs, 3);
+    assert!(collected.bytes > 0);
+    assert_eq!(text_of(&store, "app").as_deref(), Some("two"));
+}
+
+#[test]
+fn a_name_never_points_to_an_incomplete_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    let manifest = put(&store, "app", "one");
+    let mut image = manifest.as_image().unwrap().clone();
+    image.layers.push(Descriptor::new(image.layers[0].media_type.clone(), Digest::of(b"missing"), 7));
+    let result = store.put_manifest(&reference("app"), &Manifest::image(image));
+    assert!(matches!(result, Err(StoreError::NotFoundBlob { .. })), "{result:?}");
+    assert_eq!(text_of(&store, "app").as_deref(), Some("one"));
+}
+
+#[test]
+fn damage_is_found_and_healed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    let manifest = put(&store, "app", "one");
+    let blob = manifest.as_image().unwrap().config.clone();
+    let path = store.layout().blob_path(blob.digest);
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, vec![b'x'; good.len()]).unwrap();
+    let flipped = store.resolve(&reference("app"), &Platform::host());
+    assert!(matches!(flipped, Err(StoreError::DigestMismatch { .. })), "{flipped:?}");
+    fs::write(&path, "short").unwrap();
+    let cut = store.resolve(&reference("app"), &Platform::host());
+    assert!(matches!(cut, Err(StoreError::SizeMismatch { .. })), "{cut:?}");
+    let source = BlobSource::Bytes(good.into());
+    let outcome = store.write_blob(&reference("app"), &blob, &source, None).unwrap();
+    assert_eq!(outcome, BlobOutcome::Written);
+    assert_eq!(text_of(&store, "app").as_deref(), Some("one"));
+    let wrong = Descriptor::new(blob.media_type.clone(), Digest::of(b"other"), blob.size);
+    assert!(store.write_blob(&reference("app"), &wrong, &source, None).is_err());
+}
+
+#[test]
+fn many_writers_lose_no_name() {
+    let directory = tempfile::tempdir().unwrap();
+    LocalStore::open(directory.path()).unwrap();
+    std::thread::scope(|scope| {
+        for index in 0..8 {
+            let path = directory.path();
+            scope.spawn(move || {
+                // Each has opened the store itself, as processes do: the lock is of the open file.
+                let store = LocalStore::open(path).unwrap();
+                put(&store, &format!("app:{index}"), &format!("{index}"));
+            });
+        }
+    });
+    let store = LocalStore::open(directory.path()).unwrap();
+    for index in 0..8 {
+        assert_eq!(text_of(&store, &format!("app:{index}")), Some(index.to_string()));
+    }
+}
+
+#[test]
+fn a_layout_is_found_by_name_or_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    let manifest = put(&store, "app", "one");
+    let only = Layout::open(directory.path(), LayoutName::Only).unwrap();
+    assert_eq!(text_of(&only, "whatever").as_deref(), Some("one"));
+    let named = Layout::open(directory.path(), LayoutName::Named("v1".to_owned())).unwrap();
+    assert_eq!(text_of(&named, "whatever"), None);
+    named.put_manifest(&reference("whatever"), &manifest).unwrap();
+    assert_eq!(text_of(&named, "whatever").as_deref(), Some("one"));
+    assert_eq!(text_of(&only, "whatever"), None);
+}
+
+#[test]
+fn other_directories_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Layout::open(directory.path(), LayoutName::Only);
+    assert!(matches!(open(), Err(StoreError::NotAStore { .. })));
+    fs::write(directory.path().join("photo.jpg"), "").unwrap();
+    assert!(matches!(LocalStore::open(directory.path()), Err(StoreError::NotAStore { .. })));
+    fs::write(directory.path().join(VERSION_FILE), r#"{"imageLayoutVersion":"9.0.0"}"#).unwrap();
+    assert!(matches!(open(), Err(StoreError::NotAStore { .. })));
+}
+
+/// The names and the files must be those that other tools look for.
+#[test]
+fn skopeo_reads_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    put(&store, "app", "one");
+    let source = format!("oci:{}:docker.io/library/app:latest", directory.path().display());
+    let Ok(inspected) = Command::new("skopeo").args(["inspect", &source]).output() else {
+        eprintln!("skipped: skopeo is not installed");
+        return;
+    };
+    let text = String::from_utf8_lossy(&inspected.stdout);
+    assert!(inspected.status.success() && text.contains(r#""text": "one""#), "{inspected:?}");
+    let copy = tempfile::tempdir().unwrap();
+    let target = format!("oci:{}:v1", copy.path().display());
+    let copied =
+        Command::new("skopeo").args(["copy", "-q", "--insecure-policy", &source, &target]).output().unwrap();
+    assert!(copied.status.success(), "{copied:?}");
+    let layout = Layout::open(copy.path(), LayoutName::Named("v1".to_owned())).unwrap();
+    assert_eq!(text_of(&layout, "whatever").as_deref(), Some("one"));
+}
