@@ -2,6 +2,7 @@
 
 mod blob_file;
 mod config;
+mod decompress;
 mod descriptor;
 mod digest;
 mod json;
@@ -17,6 +18,7 @@ mod store_error;
 mod verify;
 
 pub use config::{Config, History, InvalidConfig, Timestamp};
+pub use decompress::decompress;
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{DiffId, Digest, ImageId, InvalidDigest};
 pub use layer::{BlobSink, Layer, LayerSource};
