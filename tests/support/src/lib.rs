@@ -1,1 +1,33 @@
-//! What the end-to-end tests stand on: a registry with faults, image builders.
+//! What the end-to-end tests stand on: servers and clients of other projects, a registry with faults, users, image
+//! builders and a place of its own for each test.
+//!
+//! Nothing here depends on the crates under test, so that a mistake in those cannot hide itself. A tool that is not
+//! installed fails the test with the name of the package that has it; no test is skipped.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that its surroundings refuse"
+)]
+
+pub mod buildpack;
+pub mod debian;
+pub mod docker_registry;
+pub mod dockerd;
+pub mod environment;
+pub mod http;
+pub mod layout;
+pub mod podman;
+pub mod process;
+pub mod repository;
+pub mod skopeo;
+pub mod tiny;
+pub mod user;
+
+pub use docker_registry::DockerRegistry;
+pub use dockerd::Dockerd;
+pub use environment::TestEnvironment;
+pub use podman::Podman;
+pub use process::Outcome;
+pub use user::OrdinaryUser;

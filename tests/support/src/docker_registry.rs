@@ -1,0 +1,100 @@
+//! Debian's `docker-registry` on loopback, open or behind a password.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::http;
+use crate::process::{Outcome, Server, require_tool};
+
+/// A registry that lives as long as this value.
+#[derive(Debug)]
+pub struct DockerRegistry {
+    server: Server,
+    port: u16,
+    // Dropped after the server.
+    _directory: TempDir,
+}
+
+impl DockerRegistry {
+    /// Starts a registry that lets everybody read and write.
+    ///
+    /// # Panics
+    /// When `docker-registry` is not installed or does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// Starts a registry that lets one user in, by name and password.
+    ///
+    /// # Panics
+    /// When `docker-registry` or `htpasswd` is not installed, or does not start.
+    #[must_use]
+    pub fn start_with_password(user: &str, password: &str) -> Self {
+        Self::start_with(Some((user, password)))
+    }
+
+    fn start_with(credentials: Option<(&str, &str)>) -> Self {
+        require_tool("/usr/bin/docker-registry", "docker-registry");
+        let directory = TempDir::new().expect("a temporary folder");
+        let port = http::free_port();
+        let authentication = credentials
+            .map(|(user, password)| {
+                let file = directory.path().join("htpasswd");
+                write_password_file(&file, user, password);
+                format!("auth:\n  htpasswd:\n    realm: longshore\n    path: {}\n", file.display())
+            })
+            .unwrap_or_default();
+        let configuration = directory.path().join("config.yml");
+        let storage = directory.path().join("storage");
+        let text = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
+             http:\n  addr: 127.0.0.1:{port}\n{authentication}",
+            storage.display()
+        );
+        std::fs::write(&configuration, text).expect("the registry's configuration");
+        let mut command = Command::new("/usr/bin/docker-registry");
+        command.arg("serve").arg(&configuration).env("OTEL_TRACES_EXPORTER", "none");
+        let mut server = Server::start(&mut command, &directory.path().join("log"));
+        server.wait_until(Duration::from_secs(30), || http::get_once(port, "/v2/").is_ok());
+        Self { server, port, _directory: directory }
+    }
+
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The port that it listens on.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The reference of `name`, such as `app:1`, in this registry.
+    #[must_use]
+    pub fn reference(&self, name: &str) -> String {
+        format!("{}/{name}", self.host())
+    }
+
+    /// The lines of the access log so far that have `text`: `"POST /v2/app/blobs/uploads/` finds uploads.
+    #[must_use]
+    pub fn requests(&self, text: &str) -> Vec<String> {
+        let log = self.server.log();
+        log.lines().filter(|line| line.contains("HTTP/1") && line.contains(text)).map(str::to_owned).collect()
+    }
+
+    /// Ends the server, for tests of a registry that is gone.
+    pub fn stop(&mut self) {
+        self.server.stop();
+    }
+}
+
+fn write_password_file(file: &Path, user: &str, password: &str) {
+    require_tool("/usr/bin/htpasswd", "apache2-utils");
+    Outcome::of(Command::new("/usr/bin/htpasswd").args(["-Bbc"]).arg(file).args([user, password])).success();
+}

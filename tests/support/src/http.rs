@@ -1,0 +1,64 @@
+//! The smallest HTTP client that tests need, and free ports.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+/// An answer to a GET request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+/// A port of the loopback interface that nobody listened on a moment ago.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port on loopback")
+        .port()
+}
+
+/// One GET of `path` from a server on loopback, without retrying.
+///
+/// # Errors
+/// When the server does not answer within five seconds, or not in HTTP.
+pub fn get_once(port: u16, path: &str) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let invalid = || std::io::Error::new(std::io::ErrorKind::InvalidData, format!("not HTTP: {text}"));
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(invalid)?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(invalid)?;
+    Ok(Answer { status, body: body.to_owned() })
+}
+
+/// GETs `path` from a server on loopback that may still be starting.
+///
+/// # Panics
+/// When it has not answered with 200 within `limit`.
+#[must_use]
+pub fn get(port: u16, path: &str, limit: Duration) -> String {
+    let start = Instant::now();
+    loop {
+        let last = match get_once(port, path) {
+            Ok(Answer { status: 200, body }) => return body,
+            Ok(answer) => format!("{answer:?}"),
+            Err(error) => error.to_string(),
+        };
+        assert!(
+            start.elapsed() < limit,
+            "http://127.0.0.1:{port}{path} does not answer after {limit:?}: {last}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,115 @@
+//! Podman with storage and settings of its own.
+
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::process::{Outcome, require_tool};
+
+/// Settings that work in a machine without systemd, and with limits that no capability is needed for.
+const CONTAINERS_CONF: &str = "[containers]
+default_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]
+
+[engine]
+cgroup_manager = \"cgroupfs\"
+events_logger = \"file\"
+runtime = \"runc\"
+";
+
+/// A storage for podman that lives as long as this value. Containers share the network of the machine.
+#[derive(Debug)]
+pub struct Podman {
+    directory: TempDir,
+}
+
+impl Podman {
+    /// Makes the storage.
+    ///
+    /// # Panics
+    /// When `podman` or `runc` is not installed.
+    #[must_use]
+    pub fn new() -> Self {
+        require_tool("/usr/bin/podman", "podman");
+        require_tool("/usr/sbin/runc", "runc");
+        let directory = TempDir::new().expect("a temporary folder");
+        std::fs::write(directory.path().join("containers.conf"), CONTAINERS_CONF).expect("containers.conf");
+        Self { directory }
+    }
+
+    /// Runs podman with `arguments` on this storage, without any credentials of the machine.
+    #[must_use]
+    pub fn podman(&self, arguments: &[&str]) -> Outcome {
+        let path = |name: &str| self.directory.path().join(name);
+        Outcome::of(
+            Command::new("/usr/bin/podman")
+                .env("CONTAINERS_CONF", path("containers.conf"))
+                .env("REGISTRY_AUTH_FILE", path("auth.json"))
+                .env("HOME", path("home"))
+                .arg("--root")
+                .arg(path("root"))
+                .arg("--runroot")
+                .arg(path("run"))
+                .args(arguments),
+        )
+    }
+
+    /// Pulls `image` from a registry on loopback, which speaks plain HTTP.
+    ///
+    /// # Panics
+    /// When podman refuses.
+    pub fn pull(&self, image: &str, credentials: Option<(&str, &str)>) {
+        let credentials = credentials.map(|(user, password)| format!("--creds={user}:{password}"));
+        let mut arguments = vec!["pull", "--quiet", "--tls-verify=false"];
+        arguments.extend(credentials.as_deref());
+        arguments.push(image);
+        self.podman(&arguments).success();
+    }
+
+    /// Starts a container of a pulled `image` in the background, with PORT set to `port`.
+    ///
+    /// # Panics
+    /// When podman refuses.
+    #[must_use]
+    pub fn run(&self, image: &str, port: u16) -> PodmanContainer<'_> {
+        let port = format!("PORT={port}");
+        let arguments = ["run", "--detach", "--pull=never", "--network=host", "--env", &port, image];
+        let outcome = self.podman(&arguments).success();
+        PodmanContainer { podman: self, id: outcome.stdout.trim().to_owned() }
+    }
+}
+
+impl Default for Podman {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        // The storage driver leaves its folder mounted on itself, and then it could not be removed.
+        for driver in ["overlay", "vfs"] {
+            let _ = Command::new("umount").arg(self.directory.path().join("root").join(driver)).output();
+        }
+    }
+}
+
+/// A container that is removed when this is dropped.
+#[derive(Debug)]
+pub struct PodmanContainer<'a> {
+    podman: &'a Podman,
+    id: String,
+}
+
+impl PodmanContainer<'_> {
+    /// What the container has written so far.
+    #[must_use]
+    pub fn logs(&self) -> Outcome {
+        self.podman.podman(&["logs", &self.id])
+    }
+}
+
+impl Drop for PodmanContainer<'_> {
+    fn drop(&mut self) {
+        let _ = self.podman.podman(&["rm", "--force", "--time=1", &self.id]);
+    }
+}
