@@ -32,7 +32,9 @@ impl Podman {
         require_tool("/usr/bin/podman", "podman");
         require_tool("/usr/sbin/runc", "runc");
         let directory = TempDir::new().expect("a temporary folder");
-        std::fs::write(directory.path().join("containers.conf"), CONTAINERS_CONF).expect("containers.conf");
+        for (name, contents) in [("containers.conf", CONTAINERS_CONF), ("auth.json", "{}")] {
+            std::fs::write(directory.path().join(name), contents).expect("settings for podman");
+        }
         Self { directory }
     }
 
