@@ -1,0 +1,20 @@
+#!/bin/sh
+# Makes sure that a Rust toolchain is there that is new enough.
+set -eu
+
+cd "$(dirname "$0")/.."
+wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+
+if ! command -v cargo >/dev/null; then
+    cat >&2 <<END
+There is no cargo. Install Rust $wanted or newer:
+  - with rustup: apt-get install rustup && rustup toolchain install stable (or see https://rustup.rs)
+  - or with your distribution's packages cargo and rustc, if they are new enough
+END
+    exit 1
+fi
+found=$(rustc --version | sed -n 's/^rustc \([0-9.]*\).*/\1/p')
+if [ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1)" != "$wanted" ]; then
+    echo "Rust $wanted or newer is needed, found $found. With rustup: rustup update stable" >&2
+    exit 1
+fi
