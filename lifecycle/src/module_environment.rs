@@ -56,7 +56,6 @@ impl ModuleEnvironment {
     }
 
     /// Makes a build layer available to later buildpacks: its paths, then its `env`, then its `env.build`.
-    #[allow(dead_code)]
     pub(crate) fn add_build_layer(&mut self, layer: &Path) -> Result<(), EnvironmentError> {
         self.base.add_layer_paths(layer, Moment::Build)?;
         self.base.apply_directory(&layer.join("env"), Modification::Override)?;

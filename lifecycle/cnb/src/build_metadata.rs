@@ -33,7 +33,7 @@ pub fn label(
 ) -> Result<String, serde_json::Error> {
     let mut object = Map::new();
     if !platform_api.has_legacy_sbom_file() {
-        object.insert("bom".to_owned(), nil_when_empty(build.bom.iter().map(bom_entry).collect()));
+        object.insert("bom".to_owned(), legacy_bom(&build.bom));
     }
     object.insert("buildpacks".to_owned(), nil_when_empty(build.buildpacks.iter().map(element).collect()));
     if !build.extensions.is_empty() {
@@ -52,6 +52,12 @@ pub fn label(
         );
     }
     go_json::to_string(&object)
+}
+
+/// The deprecated bill of materials, as in the label and in `sbom.legacy.json`: null when there is none.
+#[must_use]
+pub fn legacy_bom(entries: &[BuildpackBomEntry]) -> Value {
+    nil_when_empty(entries.iter().map(bom_entry).collect())
 }
 
 fn element(element: &GroupElement) -> Value {

@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::io::{Read as _, Seek as _};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +18,7 @@ use thiserror::Error;
 
 use super::member::{Member, ModuleKey};
 use crate::module_environment::ModuleEnvironment;
+use crate::module_process::describe;
 
 /// The exit status with which `bin/detect` says that the module does not fit the app.
 const FAIL: i32 = 100;
@@ -206,12 +206,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => status.to_string(),
-    }
 }

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use longshore_cnb::PlatformApi;
 use longshore_lifecycle::ModuleStore;
+use longshore_lifecycle::build::BuildInput;
 use longshore_lifecycle::detect::DetectInput;
 use tempfile::TempDir;
 
@@ -134,6 +135,46 @@ impl World {
             exec_env: self.exec_env.to_owned(),
             os_release: self.path("os-release"),
             environment: self.environment.clone(),
+        }
+    }
+}
+
+impl World {
+    /// Writes `group.toml` with the buildpacks `id@1`, with the API of their descriptors.
+    pub(crate) fn group(&self, ids: &[&str]) {
+        let mut text = String::new();
+        for id in ids {
+            let root = format!("buildpacks/{}/1/buildpack.toml", id.replace('/', "_"));
+            let api: String = self.read(&root).lines().next().unwrap_or_default().to_owned();
+            text.push_str(&format!("[[group]]\nid = '{id}'\nversion = '1'\n{api}\n"));
+        }
+        self.write("layers/group.toml", &text);
+        if !self.path("layers/plan.toml").exists() {
+            self.write("layers/plan.toml", "");
+        }
+    }
+
+    /// The input of a build whose buildpacks write their output to `log/output`.
+    pub(crate) fn build_input(&self) -> BuildInput {
+        let output = fs_err::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("log/output"))
+            .expect("opened");
+        BuildInput {
+            platform_api: self.api(),
+            app: self.path("app"),
+            platform: self.path("platform"),
+            build_config: self.path("config"),
+            modules: self.modules(),
+            layers: self.path("layers"),
+            group: self.path("layers/group.toml"),
+            plan: self.path("layers/plan.toml"),
+            analyzed: self.path("layers/analyzed.toml"),
+            exec_env: self.exec_env.to_owned(),
+            os_release: self.path("os-release"),
+            environment: self.environment.clone(),
+            output: Some(output.into()),
         }
     }
 }
