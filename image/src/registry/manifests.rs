@@ -1,0 +1,178 @@
+//! Manifests, tags and indexes (distribution spec, "Pulling manifests", "Pushing Manifests", "Listing Tags").
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+
+use super::error::RegistryError;
+use super::request::{Payload, Request};
+use super::scope::{Access, Scope};
+use super::transport::{read_limited, status_error};
+use super::{Core, protocol};
+use crate::{Descriptor, Digest, MANIFEST_LIMIT, Manifest, MediaType, Reference};
+
+const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
+const OCI_SUBJECT: &str = "oci-subject";
+
+impl Core {
+    /// The manifest or index of that name; `None` when there is none.
+    pub(super) async fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, RegistryError> {
+        let remote = self.remote(reference).await?;
+        let path = format!("manifests/{}", reference.identifier());
+        // Without all four types, registries convert or hide manifests.
+        let request = Request::new(Method::GET, remote.url(reference.repository(), &path))
+            .header(ACCEPT, HeaderValue::from_static(MediaType::ACCEPTED_MANIFESTS));
+        let scope = Scope::new(reference.repository(), Access::Pull);
+        let answer = remote.send(&request, &scope, self.context()).await?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => return Ok(None),
+            StatusCode::OK => {}
+            _ => return Err(status_error(answer, &request).await),
+        }
+        let declared = text(answer.headers(), CONTENT_TYPE.as_str()).map(MediaType::from);
+        let announced = content_digest(answer.headers());
+        let raw = read_limited(answer, &request, &self.transport.timeouts, MANIFEST_LIMIT).await?;
+        let found = Digest::of(&raw);
+        for expected in reference.digest().into_iter().chain(announced) {
+            if expected != found {
+                let reference = reference.familiar();
+                return Err(RegistryError::ManifestDigest { reference, expected, found });
+            }
+        }
+        Manifest::parse(raw, declared.as_ref())
+            .map(Some)
+            .map_err(|source| RegistryError::Manifest { reference: reference.familiar(), source })
+    }
+
+    /// Type, digest and size of a manifest, without its bytes where the registry says them in headers.
+    pub(super) async fn manifest_descriptor(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<Descriptor>, RegistryError> {
+        let remote = self.remote(reference).await?;
+        let path = format!("manifests/{}", reference.identifier());
+        let request = Request::new(Method::HEAD, remote.url(reference.repository(), &path))
+            .header(ACCEPT, HeaderValue::from_static(MediaType::ACCEPTED_MANIFESTS));
+        let scope = Scope::new(reference.repository(), Access::Pull);
+        let answer = remote.send(&request, &scope, self.context()).await?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => return Ok(None),
+            StatusCode::OK => {}
+            StatusCode::METHOD_NOT_ALLOWED => {
+                return Ok(self.manifest(reference).await?.map(|manifest| manifest.descriptor()));
+            }
+            _ => return Err(status_error(answer, &request).await),
+        }
+        let headers = answer.headers();
+        let size = text(headers, "content-length").and_then(|text| text.parse().ok());
+        let media_type = text(headers, CONTENT_TYPE.as_str()).map(MediaType::from);
+        match (media_type, content_digest(headers), size) {
+            (Some(media_type), Some(digest), Some(size)) => {
+                Ok(Some(Descriptor::new(media_type, digest, size)))
+            }
+            _ => Ok(self.manifest(reference).await?.map(|manifest| manifest.descriptor())),
+        }
+    }
+
+    /// Pushes a manifest; whether the registry itself lists it under its subject.
+    pub(super) async fn put_manifest(
+        &self,
+        reference: &Reference,
+        manifest: &Manifest,
+    ) -> Result<bool, RegistryError> {
+        let own = manifest.digest();
+        let mismatch = |expected, found| RegistryError::ManifestDigest {
+            reference: reference.familiar(),
+            expected,
+            found,
+        };
+        if let Some(expected) = reference.digest().filter(|expected| *expected != own) {
+            return Err(mismatch(expected, own));
+        }
+        let remote = self.remote(reference).await?;
+        let identifier = reference.tag().map_or_else(|| reference.identifier(), str::to_owned);
+        let url = remote.url(reference.repository(), &format!("manifests/{identifier}"));
+        let media_type = HeaderValue::from_str(manifest.media_type().as_str()).map_err(|_not_a_header| {
+            RegistryError::Manifest {
+                reference: reference.familiar(),
+                source: crate::InvalidManifest::Unsupported(manifest.media_type().to_string()),
+            }
+        })?;
+        let request = Request::new(Method::PUT, url)
+            .header(CONTENT_TYPE, media_type)
+            .payload(Payload::Bytes(manifest.raw().clone()));
+        let scope = Scope::new(reference.repository(), Access::Push);
+        let answer = remote.send(&request, &scope, self.context()).await?;
+        if !answer.status().is_success() {
+            return Err(status_error(answer, &request).await);
+        }
+        if let Some(stored) = content_digest(answer.headers()).filter(|stored| *stored != own) {
+            return Err(mismatch(own, stored));
+        }
+        Ok(answer.headers().contains_key(OCI_SUBJECT))
+    }
+
+    /// Deletes a manifest by digest, or a tag.
+    pub(super) async fn delete_manifest(&self, reference: &Reference) -> Result<bool, RegistryError> {
+        let remote = self.remote(reference).await?;
+        let path = format!("manifests/{}", reference.identifier());
+        let request = Request::new(Method::DELETE, remote.url(reference.repository(), &path));
+        let scope = Scope::new(reference.repository(), Access::Delete);
+        let answer = remote.send(&request, &scope, self.context()).await?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => Ok(false),
+            status if status.is_success() => Ok(true),
+            _ => Err(status_error(answer, &request).await),
+        }
+    }
+
+    /// All tags of a repository, in the registry's order; none when there is no such repository.
+    pub(super) async fn tags(&self, reference: &Reference) -> Result<Vec<String>, RegistryError> {
+        #[derive(Deserialize)]
+        struct Page {
+            // Go writes an empty list as null.
+            tags: Option<Vec<String>>,
+        }
+        let remote = self.remote(reference).await?;
+        let scope = Scope::new(reference.repository(), Access::Pull);
+        let mut url = remote.url(reference.repository(), "tags/list");
+        let mut tags = Vec::new();
+        loop {
+            let request = Request::new(Method::GET, url.clone());
+            let answer = remote.send(&request, &scope, self.context()).await?;
+            match answer.status() {
+                StatusCode::NOT_FOUND => return Ok(tags),
+                StatusCode::OK => {}
+                _ => return Err(status_error(answer, &request).await),
+            }
+            let next = next_page(answer.headers(), &url);
+            let body = read_limited(answer, &request, &self.transport.timeouts, 16 << 20).await?;
+            let page: Page = serde_json::from_slice(&body)
+                .map_err(|error| protocol(&request, format!("no list of tags ({error})")))?;
+            let page = page.tags.unwrap_or_default();
+            let is_empty = page.is_empty();
+            tags.extend(page);
+            match next {
+                Some(next) if !is_empty && next != url => url = next,
+                _ => return Ok(tags),
+            }
+        }
+    }
+}
+
+/// The registry's digest of the content; other algorithms than ours cannot be compared.
+fn content_digest(headers: &HeaderMap) -> Option<Digest> {
+    text(headers, DOCKER_CONTENT_DIGEST)?.parse().ok()
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The next page by `Link: <URL>; rel="next"` (RFC 8288), on the same registry alone.
+pub(super) fn next_page(headers: &HeaderMap, asked: &url::Url) -> Option<url::Url> {
+    let link = text(headers, "link")?;
+    let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
+    let url = super::endpoint::resolve_location(asked, target).ok()?;
+    (parameters.contains("next") && super::endpoint::same_origin(asked, &url)).then_some(url)
+}

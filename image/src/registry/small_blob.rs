@@ -1,0 +1,65 @@
+//! Blobs that are read at once: configurations.
+
+use std::io;
+
+use super::Core;
+use super::error::RegistryError;
+use super::request::Request;
+use super::scope::{Access, Scope};
+use super::transport::{read_limited, status_error};
+use crate::{Descriptor, Digest, Reference, StoreError};
+
+/// The largest blob that is read into memory, in bytes.
+const LIMIT: u64 = 16 << 20;
+
+impl Core {
+    /// A blob that fits into memory, verified; damaged bytes are asked for once more.
+    pub(super) async fn small_blob(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+    ) -> Result<bytes::Bytes, RegistryError> {
+        let remote = self.remote(reference).await?;
+        let url = remote.url(reference.repository(), &format!("blobs/{}", blob.digest));
+        let request = Request::new(reqwest::Method::GET, url);
+        let scope = Scope::new(reference.repository(), Access::Pull);
+        let damaged = |what| RegistryError::Content {
+            registry: reference.registry().to_owned(),
+            repository: reference.repository().to_owned(),
+            expected: blob.digest,
+            what,
+        };
+        if blob.size > LIMIT {
+            return Err(damaged(format!("{} bytes are too many to be read at once", blob.size)));
+        }
+        let limit = usize::try_from(blob.size).unwrap_or(usize::MAX);
+        let mut attempt = 1;
+        loop {
+            let answer = remote.send(&request, &scope, self.context()).await?;
+            if !answer.status().is_success() {
+                return Err(status_error(answer, &request).await);
+            }
+            let error = match read_limited(answer, &request, &self.transport.timeouts, limit).await {
+                Ok(raw) if Digest::of(&raw) == blob.digest => return Ok(raw),
+                Ok(raw) if attempt > 1 => return Err(damaged(format!("its digest is {}", Digest::of(&raw)))),
+                Ok(raw) => damaged(format!("its digest is {}", Digest::of(&raw))),
+                Err(error) if error.is_transient() => error,
+                Err(error) => return Err(error),
+            };
+            self.transport.wait(reference.registry(), attempt, error, None).await?;
+            attempt += 1;
+        }
+    }
+}
+
+impl From<RegistryError> for StoreError {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(Box::new(error))
+    }
+}
+
+impl From<RegistryError> for io::Error {
+    fn from(error: RegistryError) -> Self {
+        Self::other(error)
+    }
+}
