@@ -1,4 +1,19 @@
 //! End-to-end tests, through the binary, one module per area.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
+
+/// The program under test.
+const LONGSHORE: &str = env!("CARGO_BIN_EXE_longshore");
+
+mod apps;
+mod bad_input;
+mod build;
 mod buildpacks;
+mod publish;
+mod reproducible;
 mod surroundings;

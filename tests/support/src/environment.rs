@@ -6,7 +6,10 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::process::Outcome;
+use base64::Engine as _;
+
+use crate::layout::Layout;
+use crate::process::{Outcome, Server};
 use crate::{OrdinaryUser, repository};
 
 /// Variables of the machine that a build may need to reach the network.
@@ -147,6 +150,49 @@ impl TestEnvironment {
             }
         }
         command
+    }
+
+    /// Starts an image with `longshore run` and PORT set to `port`.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    #[must_use]
+    pub fn serve(&self, image: &str, port: u16) -> Server {
+        let port = format!("PORT={port}");
+        let log = self.path(&format!("run-{port}.log"));
+        Server::start(self.command().args(["run", image, "--env", &port]), &log)
+    }
+
+    /// The digest of the manifest of `name` in the local store.
+    ///
+    /// # Panics
+    /// When there is no such image.
+    #[must_use]
+    pub fn digest(&self, name: &str) -> String {
+        self.find(name).unwrap_or_else(|| panic!("there is no {name} in the local store"))
+    }
+
+    /// The same, or `None` when there is no such image.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<String> {
+        let index = Layout::open(&self.store()).index();
+        let full = format!("docker.io/library/{name}:latest");
+        let mut manifests = index["manifests"].as_array()?.iter();
+        let found = manifests.find(|manifest| {
+            let stored = &manifest["annotations"]["org.opencontainers.image.ref.name"];
+            *stored == name || *stored == full.as_str()
+        })?;
+        found["digest"].as_str().map(str::to_owned)
+    }
+
+    /// Writes credentials for a registry where Docker keeps them.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn log_in(&self, host: &str, user: &str, password: &str) {
+        let auth = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        let config = serde_json::json!({"auths": {host: {"auth": auth}}});
+        let _ = self.write("home/.docker/config.json", &config.to_string());
     }
 
     /// Runs the program to its end.

@@ -1,0 +1,70 @@
+//! Whoever builds, whenever and wherever: the same image.
+
+use std::path::Path;
+use std::process::Command;
+
+use longshore_test_support::tiny::{TinyBuilder, web_buildpack};
+use longshore_test_support::{Outcome, TestEnvironment};
+
+use crate::LONGSHORE;
+
+const BUILD: [&str; 6] = ["build", "web", "--path", "app", "--builder", "tiny-builder"];
+
+/// An app with enough files that the order in which the folder lists them depends on the order of their making.
+fn app(folder: &Path, names: impl Iterator<Item = u32>) {
+    for name in names {
+        let folder = folder.join(format!("folder-{}", name % 7));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("file-{name}")), name.to_string()).unwrap();
+    }
+    // Modes are part of an app, so they are said and not left to the umask of the test.
+    Outcome::of(Command::new("chmod").args(["-R", "u=rwX,go=rX"]).arg(folder)).success();
+}
+
+fn prepared(environment: &TestEnvironment, names: impl Iterator<Item = u32>) {
+    TinyBuilder::new(vec![web_buildpack()]).install(environment);
+    app(&environment.path("app"), names);
+    environment.hand_over();
+}
+
+#[test]
+fn root_and_an_ordinary_user_build_the_same_image() {
+    let root = TestEnvironment::new(LONGSHORE);
+    prepared(&root, 0..50);
+    root.longshore(&BUILD).success();
+
+    let user = TestEnvironment::for_ordinary_user(LONGSHORE);
+    prepared(&user, 0..50);
+    user.longshore(&BUILD).success();
+    assert_eq!(root.digest("web"), user.digest("web"));
+}
+
+#[test]
+fn umask_time_zone_and_order_of_files_do_not_matter() {
+    let plain = TestEnvironment::new(LONGSHORE);
+    prepared(&plain, 0..50);
+    plain.longshore(&BUILD).success();
+
+    let other = TestEnvironment::new(LONGSHORE);
+    prepared(&other, (0..50).rev());
+    let mut command = Command::new("sh");
+    let longshore = other.command();
+    command.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(longshore.get_program()).args(BUILD);
+    command.env_clear().current_dir(other.path("."));
+    for (name, value) in longshore.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.env("TZ", "Pacific/Kiritimati").env("LC_ALL", "C");
+    Outcome::of(&mut command).success();
+    assert_eq!(plain.digest("web"), other.digest("web"));
+}
+
+#[test]
+fn the_time_of_creation_can_be_said() {
+    let environment = TestEnvironment::new(LONGSHORE);
+    prepared(&environment, 0..3);
+    environment.longshore(&[&BUILD[..], &["--creation-time", "1700000000"]].concat()).success();
+    let config =
+        longshore_test_support::skopeo::configuration(&environment.stored("docker.io/library/web:latest"));
+    assert_eq!(config["created"], "2023-11-14T22:13:20Z");
+}
