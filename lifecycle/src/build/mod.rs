@@ -201,7 +201,7 @@ impl Gathered {
             slices: self.slices,
         };
         let path = metadata_toml::path_in(layers);
-        error::write(&path, &metadata.to_document(platform_api))?;
+        error::write(&path, metadata.to_document(platform_api))?;
         Ok(metadata)
     }
 }

@@ -24,16 +24,22 @@ pub(super) struct Orders<'a> {
     pub(super) exec_env: Option<&'a str>,
 }
 
+/// What an order is resolved against.
+pub(super) trait Candidates {
+    /// What ends the search.
+    type Found;
+
+    /// Looks a module up. Only called when the module's turn comes: what follows a group that passes is never read.
+    fn module(&mut self, kind: ModuleKind, entry: &OrderEntry) -> Result<Arc<Module>, DetectError>;
+
+    /// Tries a candidate group; breaks if it passes.
+    fn try_group(&mut self, members: &[Member]) -> ControlFlow<Self::Found>;
+}
+
 impl Orders<'_> {
-    /// Calls `visit` with each candidate group in order, until it breaks. Composite buildpacks are expanded
-    /// depth-first, and modules are looked up only when their turn comes: what follows a group that passes is never
-    /// read.
-    pub(super) fn visit<T>(
-        &self,
-        lookup: &mut dyn FnMut(ModuleKind, &OrderEntry) -> Result<Arc<Module>, DetectError>,
-        visit: &mut dyn FnMut(&[Member]) -> Result<ControlFlow<T>, DetectError>,
-    ) -> Result<Option<T>, DetectError> {
-        let mut walk = Walk { lookup, visit, exec_env: self.exec_env };
+    /// Tries the candidate groups in order until one passes. Composite buildpacks are expanded depth-first.
+    pub(super) fn search<C: Candidates>(&self, candidates: &mut C) -> Result<Option<C::Found>, DetectError> {
+        let mut walk = Walk { candidates, exec_env: self.exec_env };
         for group in self.buildpacks {
             let mut pending = Vec::new();
             if !self.extensions.is_empty() {
@@ -89,15 +95,18 @@ impl Composite {
     }
 }
 
-struct Walk<'a, T> {
-    lookup: &'a mut dyn FnMut(ModuleKind, &OrderEntry) -> Result<Arc<Module>, DetectError>,
-    visit: &'a mut dyn FnMut(&[Member]) -> Result<ControlFlow<T>, DetectError>,
+struct Walk<'a, C> {
+    candidates: &'a mut C,
     exec_env: Option<&'a str>,
 }
 
-impl<T> Walk<'_, T> {
+impl<C: Candidates> Walk<'_, C> {
     /// Expands `pending` after the members in `done`, up to the first element that stands for an order.
-    fn group(&mut self, pending: &[Pending], mut done: Vec<Member>) -> Result<ControlFlow<T>, DetectError> {
+    fn group(
+        &mut self,
+        pending: &[Pending],
+        mut done: Vec<Member>,
+    ) -> Result<ControlFlow<C::Found>, DetectError> {
         for (index, next) in pending.iter().enumerate() {
             let rest = &pending[index + 1..];
             let (kind, entry, inside) = match next {
@@ -114,7 +123,7 @@ impl<T> Walk<'_, T> {
                 tracing::debug!("Skipping {entry}: its group has it for other execution environments");
                 continue;
             }
-            let module = (self.lookup)(kind, entry)?;
+            let module = self.candidates.module(kind, entry)?;
             if self.exec_env.is_some_and(|exec_env| !module.descriptor.supports_exec_env(exec_env)) {
                 tracing::debug!("Skipping {entry}: it is for other execution environments");
                 continue;
@@ -126,7 +135,7 @@ impl<T> Walk<'_, T> {
             }
             done.push(Member::new(kind, entry, module));
         }
-        (self.visit)(&done)
+        Ok(self.candidates.try_group(&done))
     }
 
     /// Expands an order in the place of one element of a group.
@@ -138,7 +147,7 @@ impl<T> Walk<'_, T> {
         done: &[Member],
         rest: &[Pending],
         optional: bool,
-    ) -> Result<ControlFlow<T>, DetectError> {
+    ) -> Result<ControlFlow<C::Found>, DetectError> {
         for group in order {
             let mut pending: Vec<_> = Pending::entries(group, kind, inside).collect();
             pending.extend_from_slice(rest);
@@ -163,3 +172,6 @@ fn enter(entry: &OrderEntry, inside: Option<&Rc<Composite>>) -> Result<Rc<Compos
     }
     Ok(composite)
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,7 @@ pub enum DetectError {
         /// `id@version`.
         name: String,
         /// Why.
-        source: ModuleError,
+        source: Box<ModuleError>,
     },
     /// A module that a composite buildpack names cannot be used.
     #[error("a composite buildpack names {kind} {name}, which cannot be used")]
@@ -41,7 +41,7 @@ pub enum DetectError {
         /// `id@version`.
         name: String,
         /// Why.
-        source: ModuleError,
+        source: Box<ModuleError>,
     },
     /// A composite buildpack is inside itself.
     #[error("the composite buildpack {} contains itself: {}", path.last().map_or("", String::as_str), path.join(" -> "))]

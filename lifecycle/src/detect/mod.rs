@@ -3,7 +3,9 @@
 //! Spec: buildpack.md "Phase #1: Detection", platform.md "`detector`".
 
 mod candidates;
+mod detection;
 mod error;
+mod known_modules;
 mod member;
 mod report;
 mod resolve;
@@ -12,27 +14,26 @@ mod trials;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use longshore_cnb::PlatformApi;
 use longshore_cnb::analyzed::Analyzed;
-use longshore_cnb::group::{Group, ModuleKind};
-use longshore_cnb::order::{OrderEntry, OrderToml};
+use longshore_cnb::group::Group;
+use longshore_cnb::order::OrderToml;
 use longshore_cnb::plan::Plan;
 use longshore_cnb::system::SystemToml;
 use longshore_cnb::toml_file::{self, TomlFileError};
 
 use self::candidates::Orders;
+use self::detection::Detection;
 pub use self::error::DetectError;
-use self::member::{Member, ModuleKey};
+use self::known_modules::{KnownModules, check_order};
 pub use self::report::{DetectResult, GroupResult, ModuleResult, Report};
-use self::run::{DetectContext, DetectRun};
+use self::run::DetectContext;
 pub use self::trials::{Participant, Resolved, Unresolved, resolve};
 use crate::build_target::build_target;
 use crate::module_environment::ModuleEnvironment;
-use crate::module_store::{Module, ModuleStore};
+use crate::module_store::ModuleStore;
 
 /// What the detector is given. Spec: platform.md "`detector`" "Inputs".
 #[derive(Debug, Clone)]
@@ -103,19 +104,17 @@ pub fn detect(input: &DetectInput) -> Result<DetectOutput, DetectError> {
             target: &target,
             exec_env: &input.exec_env,
         },
+        modules: KnownModules::new(&input.modules, &order),
         checks_target: input.platform_api.has_targets(),
         runs: HashMap::new(),
         report: Report::default(),
     };
-    let mut modules = Modules { store: &input.modules, order: &order, known: HashMap::new() };
     let orders = Orders {
         buildpacks: &order.order,
         extensions: &order.extensions,
         exec_env: input.platform_api.has_exec_env().then_some(input.exec_env.as_str()),
     };
-    let found = orders.visit(&mut |kind, entry| modules.find(kind, entry), &mut |members| {
-        Ok(detection.try_group(members))
-    })?;
+    let found = orders.search(&mut detection)?;
     found.ok_or_else(|| {
         let report = detection.report;
         tracing::error!(
@@ -138,152 +137,4 @@ fn read_order(input: &DetectInput) -> Result<OrderToml, DetectError> {
         order.order = system.merge_into(&order.order);
     }
     Ok(order)
-}
-
-/// Everything that the order itself names must be usable, whichever group passes: a builder that lacks a buildpack or
-/// has one of an unknown API is broken, and that must not depend on the app.
-fn check_order(order: &OrderToml, modules: &ModuleStore) -> Result<(), DetectError> {
-    let kinds = [(ModuleKind::Buildpack, &order.order), (ModuleKind::Extension, &order.extensions)];
-    for (kind, groups) in kinds {
-        for entry in groups.iter().flat_map(|group| &group.group) {
-            modules
-                .module(kind, &entry.id, &entry.version)
-                .map_err(|source| DetectError::TopLevelModule { kind, name: entry.to_string(), source })?;
-        }
-    }
-    Ok(())
-}
-
-/// The modules that have been read.
-struct Modules<'a> {
-    store: &'a ModuleStore,
-    order: &'a OrderToml,
-    known: HashMap<ModuleKey, Arc<Module>>,
-}
-
-impl Modules<'_> {
-    fn find(&mut self, kind: ModuleKind, entry: &OrderEntry) -> Result<Arc<Module>, DetectError> {
-        let key = (kind, entry.id.clone(), entry.version.clone());
-        if let Some(module) = self.known.get(&key) {
-            return Ok(Arc::clone(module));
-        }
-        let module = self.store.module(kind, &entry.id, &entry.version).map_err(|source| {
-            let name = entry.to_string();
-            if self.is_top_level(entry) {
-                DetectError::TopLevelModule { kind, name, source }
-            } else {
-                DetectError::NestedModule { kind, name, source }
-            }
-        })?;
-        let module = Arc::new(module);
-        self.known.insert(key, Arc::clone(&module));
-        Ok(module)
-    }
-
-    fn is_top_level(&self, entry: &OrderEntry) -> bool {
-        let groups = self.order.order.iter().chain(&self.order.extensions);
-        groups.flat_map(|group| &group.group).any(|named| named == entry)
-    }
-}
-
-struct Detection<'a> {
-    context: DetectContext<'a>,
-    checks_target: bool,
-    runs: HashMap<ModuleKey, DetectRun>,
-    report: Report,
-}
-
-impl Detection<'_> {
-    /// Runs what has not run yet of a group, and breaks if the group passes.
-    fn try_group(&mut self, members: &[Member]) -> ControlFlow<DetectOutput> {
-        let mismatches = self.mismatches(members);
-        let resolved = if mismatches.is_empty() {
-            self.context.run_all(members, &mut self.runs);
-            self.log_runs(members);
-            resolve::resolve(members, &self.runs)
-        } else {
-            Err(mismatches)
-        };
-        for member in members {
-            self.report.add_module(resolve::module_result(member, self.runs.get(&member.key())));
-        }
-        match resolved {
-            Ok(resolved) => ControlFlow::Break(selected(members, resolved)),
-            Err(reasons) => {
-                for reason in &reasons {
-                    tracing::debug!("fail: {reason}");
-                }
-                let members = members
-                    .iter()
-                    .map(|member| format!("{member}{}", if member.optional { "?" } else { "" }));
-                self.report.groups.push(GroupResult { members: members.collect(), reasons });
-                ControlFlow::Continue(())
-            }
-        }
-    }
-
-    /// Why the group cannot pass on this target: a member that is not optional does not support it.
-    ///
-    /// Spec: buildpack.md "Phase #1: Detection" "Process", last paragraph.
-    fn mismatches(&mut self, members: &[Member]) -> Vec<String> {
-        let mut reasons = Vec::new();
-        for member in members.iter().filter(|member| self.checks_target && !member.optional) {
-            let Some(reason) = resolve::target_mismatch(member, self.context.target) else { continue };
-            reasons.push(format!("{member} cannot run on this target and is not optional"));
-            self.report.add_module(ModuleResult {
-                kind: member.kind,
-                name: member.to_string(),
-                result: DetectResult::Error,
-                reason,
-            });
-        }
-        reasons
-    }
-
-    fn log_runs(&self, members: &[Member]) {
-        for member in members {
-            let Some(run) = self.runs.get(&member.key()) else { continue };
-            let result = resolve::module_result(member, Some(run));
-            let output = run.output.trim_end();
-            if result.result == DetectResult::Error {
-                tracing::info!("======== Error: {member} ========\n{}", result.reason);
-                if !output.is_empty() {
-                    tracing::info!("======== Output: {member} ========\n{output}");
-                }
-            } else if !output.is_empty() {
-                tracing::debug!("======== Output: {member} ========\n{output}");
-            }
-        }
-        tracing::debug!("======== Results ========");
-        for member in members {
-            let result = resolve::module_result(member, self.runs.get(&member.key())).result;
-            let word = match result {
-                DetectResult::Fail if member.optional => "skip".to_owned(),
-                other => other.to_string(),
-            };
-            tracing::debug!("{word}: {member}");
-        }
-    }
-}
-
-/// The selected group, with its members in their order.
-fn selected(members: &[Member], resolved: Resolved) -> DetectOutput {
-    let chosen: Vec<&Member> = resolved.participating.iter().map(|index| &members[*index]).collect();
-    if chosen.len() < members.len() {
-        tracing::info!("{} of {} buildpacks participating", chosen.len(), members.len());
-    }
-    let width = chosen.iter().map(|member| member.id.len()).max().unwrap_or(0);
-    for member in &chosen {
-        tracing::info!("{:width$} {}", member.id, member.version);
-    }
-    let of_kind = |kind| {
-        chosen.iter().filter(|member| member.kind == kind).map(|member| member.group_element()).collect()
-    };
-    DetectOutput {
-        group: Group {
-            buildpacks: of_kind(ModuleKind::Buildpack),
-            extensions: of_kind(ModuleKind::Extension),
-        },
-        plan: resolved.plan,
-    }
 }

@@ -254,3 +254,6 @@ fn plan(trial: &[Choice<'_>]) -> Plan {
     }
     Plan { entries }
 }
+
+#[cfg(test)]
+mod tests;
