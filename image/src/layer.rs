@@ -64,6 +64,7 @@ pub struct LayerSource(Source);
 enum Source {
     Directory { host: PathBuf, name: PathBuf, ownership: Ownership },
     Entries(Vec<Entry>),
+    Tar(PathBuf),
 }
 
 impl LayerSource {
@@ -82,6 +83,12 @@ impl LayerSource {
         Self(Source::Entries(entries))
     }
 
+    /// A tar file that another tool made; its bytes become the layer as they are.
+    #[must_use]
+    pub fn tar(host: impl Into<PathBuf>) -> Self {
+        Self(Source::Tar(host.into()))
+    }
+
     /// Whether it is known without reading anything that the layer has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -92,6 +99,15 @@ impl LayerSource {
         match &self.0 {
             Source::Directory { host, name, ownership } => walk::walk(host, name, ownership, emit),
             Source::Entries(entries) => entries.iter().cloned().try_for_each(emit),
+            Source::Tar(_) => Ok(()),
+        }
+    }
+
+    /// The file, when the tar is there already and no entries are visited.
+    fn tar_file(&self) -> Option<&Path> {
+        match &self.0 {
+            Source::Tar(path) => Some(path),
+            Source::Directory { .. } | Source::Entries(_) => None,
         }
     }
 }

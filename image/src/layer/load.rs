@@ -108,12 +108,16 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    fn open(path: &Path) -> Result<Self, LayerError> {
+    pub(super) fn open(path: &Path) -> Result<Self, LayerError> {
         let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
         let open = File::options().read(true).custom_flags(flags as i32).open(path);
         let file = open.map_err(LayerError::read(path))?;
         let state = state(&file, path)?;
         Ok(Self { path: path.to_owned(), file, state })
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.state.size
     }
 
     /// Fills `bytes`; a file that ends before has changed.

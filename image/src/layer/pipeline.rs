@@ -3,6 +3,7 @@
 //! Each stage hands on through a bounded channel. A stage that fails, or whose consumer is gone, returns; its channels
 //! close, and the others follow. The error that is reported is the first real one, from source to sink.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
@@ -12,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::compress::Compressor;
 use super::error::LayerError;
 use super::header;
-use super::load::{Batch, Loaded, LoadedContent};
+use super::load::{Batch, Loaded, LoadedContent, OpenFile};
 use super::sink::{BlobSink, WrittenBlob};
 use super::{LayerDigest, LayerSource};
 use crate::blob_file::BlobFile;
@@ -57,7 +58,11 @@ pub(super) fn run(
         });
         let (compress, sink) = compressor.unzip();
 
-        let tar = tar(&loaded, Chunks { hash: hash_chunks, compress, buffer: Vec::with_capacity(CHUNK) });
+        let chunks = Chunks { hash: hash_chunks, compress, buffer: Vec::with_capacity(CHUNK) };
+        let tar = match source.tar_file() {
+            Some(path) => copy(path, chunks),
+            None => tar(&loaded, chunks),
+        };
         drop(loaded);
         let walked = join(walker);
         let digest = join(hasher);
@@ -138,6 +143,14 @@ fn tar(loaded: &Receiver<Slot<Vec<Loaded>>>, mut chunks: Chunks) -> Result<()> {
         }
     }
     chunks.append(&[0; 2 * header::BLOCK])?;
+    chunks.flush()
+}
+
+/// Takes the bytes of a tar that is there already.
+fn copy(path: &Path, mut chunks: Chunks) -> Result<()> {
+    let mut file = OpenFile::open(path)?;
+    chunks.fill(file.size(), |space| file.read_exact(space))?;
+    file.finish()?;
     chunks.flush()
 }
 

@@ -237,3 +237,17 @@ fn names_in_the_image_are_absolute_and_plain() {
     }
     assert!(LayerSource::directory(Path::new("/tmp"), Path::new("/a/./b/"), ownership).is_ok());
 }
+
+/// Base images come as a tar of another tool; its names and times must survive.
+#[test]
+fn a_tar_that_is_there_already_is_taken_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let (tar, blobs) = (directory.path().join("x.tar"), BlobSink::scratch(directory.path()));
+    for bytes in [noise(9 << 20), noise(100), Vec::new()] {
+        fs::write(&tar, &bytes).unwrap();
+        let source = LayerSource::tar(&tar);
+        let layer = build(&source, LayerFormat::Tar, ManifestFormat::Oci, &blobs).unwrap();
+        assert_eq!(layer.diff_id, DiffId::of(&bytes));
+        assert_eq!(fs::read(&layer.path).unwrap(), bytes);
+    }
+}
