@@ -328,6 +328,13 @@ impl Config {
         self.fields.get(name)
     }
 
+    /// Removes a field of the whole configuration (`container`: the id of a container it was committed from).
+    pub fn remove_field(&mut self, name: &str) {
+        if self.fields.shift_remove(name).is_some() {
+            self.raw = None;
+        }
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
         self.fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
     }

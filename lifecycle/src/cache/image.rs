@@ -1,0 +1,166 @@
+//! A cache in an image: the cached layers are its layers, the metadata a label.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use longshore_cnb::go_json;
+use longshore_cnb::lifecycle_metadata::{CACHE_METADATA_LABEL, CacheMetadata};
+use longshore_image::layer::{self, BlobSink, LayerSource};
+use longshore_image::{
+    BlobSource, Config, Descriptor, DiffId, Digest, Image, ImageManifest, ImageStore, LayerFormat, Manifest,
+    ManifestFormat, MediaType, Platform, Reference, StoreError,
+};
+
+use super::{Cache, CacheError, CacheUpdate};
+use crate::image_layers;
+
+/// A cache in an image of a registry, or of any other store.
+pub struct ImageCache {
+    store: Arc<dyn ImageStore>,
+    reference: Reference,
+    format: LayerFormat,
+    scratch: PathBuf,
+    old: Option<Image>,
+}
+
+impl ImageCache {
+    /// The cache in the image of that name, which need not exist. New layers are written in `format`; their blobs lie in
+    /// the directory `scratch` until they are in the store.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn open(
+        store: Arc<dyn ImageStore>,
+        reference: Reference,
+        format: LayerFormat,
+        scratch: PathBuf,
+    ) -> Result<Self, CacheError> {
+        let old = store.resolve(&reference, &Platform::host());
+        let old = old.map_err(|source| CacheError::Store { reference: reference.clone(), source })?;
+        Ok(Self { store, reference, format, scratch, old })
+    }
+
+    fn failed(&self) -> impl FnOnce(StoreError) -> CacheError + use<> {
+        let reference = self.reference.clone();
+        move |source| CacheError::Store { reference, source }
+    }
+
+    fn old_layer(&self, diff_id: DiffId) -> Option<Descriptor> {
+        image_layers::find(self.old.as_ref()?, diff_id)
+    }
+}
+
+impl Cache for ImageCache {
+    fn name(&self) -> String {
+        self.reference.familiar()
+    }
+
+    fn metadata(&self) -> Result<Option<CacheMetadata>, CacheError> {
+        let Some(label) = self.old.as_ref().and_then(|image| image.config.label(CACHE_METADATA_LABEL)) else {
+            return Ok(None);
+        };
+        match serde_json::from_str(label) {
+            Ok(metadata) => Ok(Some(metadata)),
+            Err(error) => {
+                tracing::warn!(
+                    "ignoring the cache: the metadata of `{}` are corrupt: {error}",
+                    self.reference.familiar()
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    fn open_layer(&self, diff_id: DiffId) -> Result<Box<dyn Read + Send>, CacheError> {
+        let missing = || CacheError::Missing { cache: self.name(), diff_id };
+        let descriptor = self.old_layer(diff_id).ok_or_else(missing)?;
+        let present = self.store.has_blob(&self.reference, descriptor.digest).map_err(self.failed())?;
+        if !present {
+            return Err(missing());
+        }
+        let blob = self.store.open_blob(&self.reference, &descriptor).map_err(self.failed())?;
+        longshore_image::decompress(blob)
+            .map_err(|source| CacheError::File { path: PathBuf::from(self.reference.familiar()), source })
+    }
+
+    /// A blob is named by its digest, so what a registry holds under it cannot be replaced; what is missing is noticed
+    /// when the layer is to be reused.
+    fn discard_layer(&self, _: DiffId) -> Result<(), CacheError> {
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<Box<dyn CacheUpdate + '_>, CacheError> {
+        Ok(Box::new(ImageUpdate { cache: self, layers: Vec::new() }))
+    }
+}
+
+struct ImageUpdate<'a> {
+    cache: &'a ImageCache,
+    layers: Vec<(DiffId, Descriptor)>,
+}
+
+impl ImageUpdate<'_> {
+    fn has(&self, diff_id: DiffId) -> bool {
+        self.layers.iter().any(|(known, _)| *known == diff_id)
+    }
+
+    fn write(&self, blob: &Descriptor, source: &BlobSource) -> Result<(), CacheError> {
+        let cache = self.cache;
+        cache.store.write_blob(&cache.reference, blob, source, None).map(drop).map_err(cache.failed())
+    }
+
+    /// Registries and clients dislike images without layers; the reference lifecycle adds the tar without entries.
+    fn add_empty_layer(&mut self) -> Result<(), CacheError> {
+        let tar = vec![0; 1024];
+        let media_type = MediaType::Layer(ManifestFormat::Oci, LayerFormat::Tar);
+        let descriptor = Descriptor::new(media_type, Digest::of(&tar), tar.len() as u64);
+        let diff_id = DiffId::of(&tar);
+        self.write(&descriptor, &BlobSource::Bytes(tar.into()))?;
+        self.layers.push((diff_id, descriptor));
+        Ok(())
+    }
+}
+
+impl CacheUpdate for ImageUpdate<'_> {
+    fn reuse_layer(&mut self, diff_id: DiffId, _: u64) -> Result<bool, CacheError> {
+        if self.has(diff_id) {
+            return Ok(true);
+        }
+        let Some(descriptor) = self.cache.old_layer(diff_id) else { return Ok(false) };
+        let cache = self.cache;
+        if !cache.store.has_blob(&cache.reference, descriptor.digest).map_err(cache.failed())? {
+            return Ok(false);
+        }
+        self.layers.push((diff_id, descriptor));
+        Ok(true)
+    }
+
+    fn add_layer(&mut self, source: &LayerSource) -> Result<DiffId, CacheError> {
+        let sink = BlobSink::scratch(&self.cache.scratch);
+        let layer = layer::build(source, self.cache.format, ManifestFormat::Oci, &sink)?;
+        if !self.has(layer.diff_id) {
+            self.write(&layer.descriptor, &BlobSource::File(layer.path))?;
+            self.layers.push((layer.diff_id, layer.descriptor));
+        }
+        Ok(layer.diff_id)
+    }
+
+    fn commit(mut self: Box<Self>, metadata: &CacheMetadata) -> Result<(), CacheError> {
+        if self.layers.is_empty() {
+            self.add_empty_layer()?;
+        }
+        let mut config = Config::new(&Platform::host());
+        config.set_label(CACHE_METADATA_LABEL, &go_json::to_string(metadata).map_err(CacheError::Metadata)?);
+        config.set_created(crate::default_created());
+        config.set_diff_ids(&self.layers.iter().map(|(diff_id, _)| *diff_id).collect::<Vec<_>>());
+        let bytes = config.to_bytes();
+        let media_type = MediaType::Config(ManifestFormat::Oci);
+        let descriptor = Descriptor::new(media_type, Digest::of(&bytes), bytes.len() as u64);
+        self.write(&descriptor, &BlobSource::Bytes(bytes))?;
+        let layers = self.layers.iter().map(|(_, descriptor)| descriptor.clone()).collect();
+        let manifest = Manifest::image(ImageManifest::new(ManifestFormat::Oci, descriptor, layers));
+        let cache = self.cache;
+        cache.store.put_manifest(&cache.reference, &manifest).map_err(cache.failed())
+    }
+}

@@ -1,0 +1,371 @@
+//! Export: makes the app image out of the run image and what the buildpacks left (platform.md "`exporter`").
+//!
+//! ```text
+//! layers, app, launcher -> planned layers -> known DiffID: the previous image's blob
+//!                                         -> new DiffID: a new blob
+//! run image layers + those -> configuration -> manifest -> blobs, configuration, manifest, then the names
+//! ```
+//!
+//! No name moves before everything it needs is there. Layers of the run image are never read when they are where the app
+//! image goes, or can be mounted there.
+
+mod cache;
+mod config;
+mod layers;
+mod made;
+mod plan;
+mod publish;
+mod sbom;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use longshore_cnb::PlatformApi;
+use longshore_cnb::analyzed::Analyzed;
+use longshore_cnb::build_metadata::LauncherMetadata;
+use longshore_cnb::group::Group;
+use longshore_cnb::lifecycle_metadata::RunImageNames;
+use longshore_cnb::metadata_toml::BuildMetadata;
+use longshore_cnb::project_metadata::ProjectMetadata;
+use longshore_cnb::report::{ImageReport, Report};
+use longshore_cnb::toml_file::TomlFileError;
+use longshore_image::layer::{LayerError, Ownership};
+use longshore_image::{
+    BlobSink, Image, ImageStore, InvalidReference, LayerFormat, Manifest, ManifestFormat, Platform,
+    Reference, StoreError, Timestamp,
+};
+
+use crate::ExitCode;
+use crate::directory::{LayersDirectoryError, MalformedLayer, MappedDirectory};
+use crate::image_identifier::Identify;
+pub use cache::{CacheInput, export_cache};
+
+/// What export works on.
+pub struct ExportInput<'a> {
+    /// The Platform API that the platform asked for.
+    pub platform_api: PlatformApi,
+    /// The names of the app image, as given; the first is its own.
+    pub images: &'a [String],
+    /// The layers directory (`-layers`).
+    pub layers: MappedDirectory,
+    /// The app directory (`-app`).
+    pub app: MappedDirectory,
+    /// The detected group (`-group`).
+    pub group: &'a Group,
+    /// What analyze found (`-analyzed`).
+    pub analyzed: &'a Analyzed,
+    /// The names of the run image for the label.
+    pub run_image_names: RunImageNames,
+    /// The launcher on this machine (`-launcher`).
+    pub launcher: PathBuf,
+    /// Where the launcher's SBOM files are (`-launcher-sbom`).
+    pub launcher_sbom: Option<PathBuf>,
+    /// Which launcher it is, for the label.
+    pub launcher_metadata: LauncherMetadata,
+    /// The default process type that the user wants (`-process-type`).
+    pub process_type: Option<String>,
+    /// Where the source is from (`-project-metadata`).
+    pub project: ProjectMetadata,
+    /// The execution environment of the build (`CNB_EXEC_ENV`).
+    pub exec_env: Option<String>,
+    /// To whom the files in new layers belong.
+    pub ownership: Ownership,
+    /// When the image says it was created; see [`crate::default_created`].
+    pub created: Timestamp,
+    /// How new layers are stored; as the run image's when `None`.
+    pub layer_format: Option<LayerFormat>,
+    /// The platform of the app image.
+    pub platform: Platform,
+    /// Where the app image goes, and where the previous image is.
+    pub target: Arc<dyn ImageStore>,
+    /// Where the run image is.
+    pub run_images: Arc<dyn ImageStore>,
+    /// How images are identified there.
+    pub identify: Identify,
+    /// Where blobs of new layers lie until they are in the store, or the store's own directory.
+    pub sink: BlobSink,
+}
+
+/// What was exported.
+#[derive(Debug, Clone)]
+pub struct ExportOutput {
+    /// The content of `report.toml`.
+    pub report: Report,
+    /// The manifest of the app image.
+    pub manifest: Manifest,
+    /// How many layers were taken from the previous image, without the run image's.
+    pub reused_layers: usize,
+    /// How many layers are new.
+    pub added_layers: usize,
+    /// Layers that were made, by directory: the cache need not read them again.
+    pub layer_digests: LayerDigests,
+}
+
+pub use made::LayerDigests;
+
+/// Why nothing was exported. No name of the image was moved, unless it says so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The app image needs a name.
+    #[error("no image name was given; name the image to export to")]
+    NoImage,
+    /// A name is not a reference.
+    #[error(transparent)]
+    Reference(#[from] InvalidReference),
+    /// The names are on several registries.
+    #[error("`{first}` and `{other}` are on different registries; export to one registry at a time")]
+    SeveralRegistries {
+        /// One name.
+        first: String,
+        /// Another.
+        other: String,
+    },
+    /// `analyzed.toml` names no run image.
+    #[error("analyzed.toml has no [run-image] with a reference; run the analyzer first, with a run image")]
+    NoRunImage,
+    /// The run image does not exist.
+    #[error("the run image `{reference}` does not exist; it was there when the build was analyzed")]
+    RunImageNotFound {
+        /// The run image.
+        reference: String,
+    },
+    /// The run image cannot be built upon.
+    #[error("the run image `{reference}` cannot be used: {reason}")]
+    RunImage {
+        /// The run image.
+        reference: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A store could not be read or written.
+    #[error("cannot {action} `{reference}`")]
+    Store {
+        /// What was to be done.
+        action: &'static str,
+        /// With which image.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: StoreError,
+    },
+    /// A file of the build cannot be used.
+    #[error(transparent)]
+    File(#[from] TomlFileError),
+    /// A buildpack's directory cannot be used.
+    #[error(transparent)]
+    LayersDirectory(#[from] LayersDirectoryError),
+    /// A buildpack left a `<layer>.toml` that cannot be used.
+    #[error("the metadata of the layer `{layer}` cannot be used")]
+    MalformedLayer {
+        /// The layer.
+        layer: String,
+        /// Why not.
+        #[source]
+        source: MalformedLayer,
+    },
+    /// A launch layer has no directory and cannot be taken from the previous image.
+    #[error("the launch layer `{layer}` has no directory, and {reason}")]
+    NotReusable {
+        /// The layer.
+        layer: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A layer could not be made.
+    #[error("cannot make the layer `{layer}`")]
+    Layer {
+        /// The layer.
+        layer: String,
+        /// Why not.
+        #[source]
+        source: LayerError,
+    },
+    /// The process type does not exist.
+    #[error("there is no process type `{wanted}` to be the default; {}", known_types(known))]
+    NoProcessType {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A process type cannot be the name of a file.
+    #[error("the process type `{0}` is empty or has one of the characters `/><:|&\\`")]
+    InvalidProcessType(String),
+    /// SBOM files could not be copied.
+    #[error("cannot copy the SBOM file `{path}`")]
+    Sbom {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A label could not be written.
+    #[error("cannot write the label `{label}`")]
+    Label {
+        /// The label.
+        label: &'static str,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+fn known_types(known: &[String]) -> String {
+    if known.is_empty() {
+        return "the buildpacks provide no process types".to_owned();
+    }
+    format!("the buildpacks provide: {}", known.join(", "))
+}
+
+impl ExportError {
+    /// The exit code of the exporter.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::Export
+    }
+
+    pub(crate) fn store(
+        action: &'static str,
+        reference: &Reference,
+    ) -> impl FnOnce(StoreError) -> Self + use<> {
+        let reference = reference.familiar();
+        move |source| Self::Store { action, reference, source }
+    }
+}
+
+/// Exports the app image.
+///
+/// # Errors
+/// When the build left something unusable, a store cannot be read or written, or the run image is missing.
+pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
+    let names = names(input.images)?;
+    let build = BuildMetadata::read(&input.layers.host)?;
+    let entrypoint = config::entrypoint(input.process_type.as_deref(), &build)?;
+    if input.platform_api.has_launcher_sbom() {
+        sbom::copy_launcher_sbom(input)?;
+    }
+    let base = Base::resolve(input)?;
+    let previous = previous(input)?;
+    let planned = plan::plan(input, &build, previous.as_ref().map(|(_, image)| image))?;
+    let family = base.family(input.layer_format);
+    let format = input.layer_format.unwrap_or_else(|| base.layer_format());
+    let image = previous.as_ref().map(|(_, image)| image);
+    let made = layers::make(planned.layers, image, family, format, &input.sink)?;
+    let config = config::make(input, &base, &build, planned.stores, &made, &entrypoint)?;
+    let manifest =
+        publish::publish(input, &names, &base, previous.as_ref(), family, &made, config.to_bytes())?;
+    let reused_layers = made.iter().filter(|layer| layer.is_reused()).count();
+    for name in input.images {
+        tracing::info!("Saved {name} ({})", manifest.digest());
+    }
+    Ok(ExportOutput {
+        report: Report { build_bom: Vec::new(), image: report(input, &manifest, &config) },
+        manifest,
+        reused_layers,
+        added_layers: made.len() - reused_layers,
+        layer_digests: LayerDigests::of(&made),
+    })
+}
+
+fn report(input: &ExportInput<'_>, manifest: &Manifest, config: &longshore_image::Config) -> ImageReport {
+    let tags = input.images.to_vec();
+    match input.identify {
+        Identify::ByDigest => ImageReport {
+            tags,
+            digest: Some(manifest.digest().to_string()),
+            manifest_size: Some(manifest.raw().len() as u64),
+            image_id: None,
+        },
+        Identify::ByImageId => {
+            ImageReport { tags, image_id: Some(config.image_id().to_string()), ..ImageReport::default() }
+        }
+    }
+}
+
+fn names(images: &[String]) -> Result<Vec<Reference>, ExportError> {
+    let names = images.iter().map(|name| name.parse()).collect::<Result<Vec<Reference>, _>>()?;
+    let first = names.first().ok_or(ExportError::NoImage)?;
+    match names.iter().find(|name| name.registry() != first.registry()) {
+        Some(other) => {
+            Err(ExportError::SeveralRegistries { first: first.familiar(), other: other.familiar() })
+        }
+        None => Ok(names),
+    }
+}
+
+/// The image that the app image stands on.
+struct Base {
+    reference: Reference,
+    image: Image,
+}
+
+impl Base {
+    fn resolve(input: &ExportInput<'_>) -> Result<Self, ExportError> {
+        let run_image = input.analyzed.run_image.as_ref();
+        let text = run_image.map(|image| image.reference.as_str()).filter(|text| !text.is_empty());
+        let reference: Reference = text.ok_or(ExportError::NoRunImage)?.parse()?;
+        let image = input
+            .run_images
+            .resolve(&reference, &input.platform)
+            .map_err(ExportError::store("read the run image", &reference))?
+            .ok_or_else(|| ExportError::RunImageNotFound { reference: reference.familiar() })?;
+        let unusable = |reason: String| ExportError::RunImage { reference: reference.familiar(), reason };
+        if !input.platform.accepts(&image.config.platform()) {
+            return Err(unusable(format!(
+                "it is for {}, and the app image is for {}",
+                image.config.platform(),
+                input.platform
+            )));
+        }
+        if crate::image_layers::pairs(&image).is_empty() {
+            return Err(unusable(
+                "it has no layers, or its manifest and configuration do not name the same".to_owned(),
+            ));
+        }
+        Ok(Self { reference, image })
+    }
+
+    fn layers(&self) -> Vec<(longshore_image::DiffId, longshore_image::Descriptor)> {
+        crate::image_layers::pairs(&self.image)
+    }
+
+    /// The family of the app image's manifest: the run image's, unless its layers need OCI's.
+    fn family(&self, format: Option<LayerFormat>) -> ManifestFormat {
+        let zstd = |descriptor: &longshore_image::Descriptor| {
+            matches!(descriptor.media_type, longshore_image::MediaType::Layer(_, LayerFormat::TarZstd))
+        };
+        let needs_oci = format == Some(LayerFormat::TarZstd)
+            || self.layers().iter().any(|(_, descriptor)| zstd(descriptor));
+        match self.image.manifest.media_type() {
+            longshore_image::MediaType::Manifest(family) if !needs_oci => *family,
+            _ => ManifestFormat::Oci,
+        }
+    }
+
+    fn layer_format(&self) -> LayerFormat {
+        match self.layers().last().map(|(_, descriptor)| &descriptor.media_type) {
+            Some(longshore_image::MediaType::Layer(_, LayerFormat::TarZstd)) => LayerFormat::TarZstd,
+            _ => LayerFormat::TarGzip,
+        }
+    }
+}
+
+/// The previous image, whose layers may be reused. One that has gone or cannot be read since analyze is no obstacle
+/// unless a buildpack relies on it.
+fn previous(input: &ExportInput<'_>) -> Result<Option<(Reference, Image)>, ExportError> {
+    let Some(text) = input.analyzed.previous_reference() else { return Ok(None) };
+    let reference: Reference = text.parse()?;
+    let found = input.target.resolve(&reference, &input.platform);
+    match found {
+        Ok(Some(image)) => {
+            tracing::info!("Reusing layers from image '{}'", reference.familiar());
+            Ok(Some((reference, image)))
+        }
+        Ok(None) => Ok(None),
+        Err(source) => Err(ExportError::store("read the previous image", &reference)(source)),
+    }
+}

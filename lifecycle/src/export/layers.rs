@@ -1,0 +1,92 @@
+//! Makes layers, several at once, or finds them in the previous image.
+
+use longshore_image::layer::{self, LayerDigest, LayerError, LayerSource};
+use longshore_image::{BlobSink, Descriptor, DiffId, Image, LayerFormat, ManifestFormat, MediaType};
+use rayon::prelude::*;
+
+use super::ExportError;
+use super::made::{Blob, Made};
+use super::plan::{Content, Planned};
+use crate::directory::MappedDirectory;
+use crate::image_layers;
+
+/// Makes all layers, in order.
+pub(super) fn make(
+    planned: Vec<Planned>,
+    previous: Option<&Image>,
+    family: ManifestFormat,
+    format: LayerFormat,
+    sink: &BlobSink,
+) -> Result<Vec<Made>, ExportError> {
+    let maker = Maker { previous, family, format, sink };
+    let made: Vec<Made> = planned.into_par_iter().map(|layer| maker.make(layer)).collect::<Result<_, _>>()?;
+    Ok(made)
+}
+
+struct Maker<'a> {
+    previous: Option<&'a Image>,
+    family: ManifestFormat,
+    format: LayerFormat,
+    sink: &'a BlobSink,
+}
+
+impl Maker<'_> {
+    fn make(&self, planned: Planned) -> Result<Made, ExportError> {
+        let identifier = planned.identifier;
+        let (diff_id, descriptor, blob, origin) = match planned.content {
+            Content::Previous(diff_id) => {
+                let descriptor = self.in_previous(diff_id).ok_or_else(|| ExportError::NotReusable {
+                    layer: identifier.clone(),
+                    reason: "the previous image does not have the layer that its metadata names",
+                })?;
+                (diff_id, descriptor, Blob::Previous, None)
+            }
+            Content::Source { source, directory } => {
+                let (digest, descriptor, blob) = self
+                    .find_or_build(&source, planned.had_previous)
+                    .map_err(|source| ExportError::Layer { layer: identifier.clone(), source })?;
+                (digest.diff_id, descriptor, blob, origin(directory, digest))
+            }
+        };
+        let action = if blob == Blob::Previous { "Reusing" } else { "Adding" };
+        tracing::info!("{action} layer '{identifier}'");
+        tracing::debug!("Layer '{identifier}' SHA: {diff_id}");
+        Ok(Made { created_by: planned.created_by, role: planned.role, diff_id, descriptor, blob, origin })
+    }
+
+    /// A layer that the previous image may have is first read for its DiffID alone: compressing it costs far more than
+    /// reading it twice.
+    fn find_or_build(
+        &self,
+        source: &LayerSource,
+        had_previous: bool,
+    ) -> Result<(LayerDigest, Descriptor, Blob), LayerError> {
+        if had_previous && self.previous.is_some() {
+            let digest = layer::digest(source)?;
+            if let Some(descriptor) = self.reusable(digest.diff_id) {
+                return Ok((digest, descriptor, Blob::Previous));
+            }
+        }
+        let layer = layer::build(source, self.format, self.family, self.sink)?;
+        let digest = LayerDigest { diff_id: layer.diff_id, uncompressed_size: layer.uncompressed_size };
+        match self.reusable(layer.diff_id) {
+            Some(descriptor) => Ok((digest, descriptor, Blob::Previous)),
+            None => Ok((digest, layer.descriptor, Blob::File(layer.path))),
+        }
+    }
+
+    /// The previous image's blob, if it is stored the way that was asked for.
+    fn reusable(&self, diff_id: DiffId) -> Option<Descriptor> {
+        self.in_previous(diff_id)
+            .filter(|descriptor| descriptor.media_type == MediaType::Layer(self.family, self.format))
+    }
+
+    fn in_previous(&self, diff_id: DiffId) -> Option<Descriptor> {
+        let descriptor = image_layers::find(self.previous?, diff_id)?;
+        Some(image_layers::in_family(descriptor, self.family))
+    }
+}
+
+fn origin(directory: Option<MappedDirectory>, digest: LayerDigest) -> Option<(std::path::PathBuf, u64)> {
+    directory.map(|directory| (directory.host, digest.uncompressed_size))
+}
