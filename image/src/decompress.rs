@@ -1,27 +1,47 @@
-//! Reading layers whatever they are compressed with.
+//! Decompression of layers, whatever their media type says: the bytes tell.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 
-const GZIP: &[u8] = &[0x1f, 0x8b];
-const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+use crate::LayerFormat;
 
-/// The uncompressed bytes of a blob. The compression is told from its first bytes, not from its media type, which tools
-/// get wrong; concatenated gzip members and zstd frames are read to their end.
+/// The largest zstd window that is accepted, as a power of two: 128 MiB, the most that `zstd` itself takes by default.
+const WINDOW: u32 = 27;
+const BUFFER: usize = 256 << 10;
+
+/// Decompresses a stream of gzip members or zstd frames; any other stream is passed on as it is.
+///
+/// The result ends with an error when the compressed stream is cut off, damaged, or followed by anything that is not
+/// another gzip member or zstd frame. Streams of many members and frames are read to their end.
 ///
 /// # Errors
-/// When the first bytes cannot be read or the decompressor cannot be set up.
-pub fn decompress<'a>(blob: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let mut reader = BufReader::with_capacity(128 << 10, blob);
-    let start = reader.fill_buf()?;
-    // zstd's skippable frames may come first (RFC 8878, section 3.1.2): 0x184D2A50 to 0x184D2A5F.
-    let skippable = start.len() >= 4 && start[0] & 0xf0 == 0x50 && start[1..4] == [0x2a, 0x4d, 0x18];
-    if start.starts_with(GZIP) {
-        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(reader)));
+/// When the start of the stream cannot be read.
+pub fn decompress<'a>(mut reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut start = Vec::with_capacity(4);
+    reader.by_ref().take(4).read_to_end(&mut start)?;
+    let format = format(&start);
+    let whole = io::Cursor::new(start).chain(reader);
+    Ok(match format {
+        LayerFormat::Tar => Box::new(whole),
+        LayerFormat::TarGzip => {
+            Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, whole)))
+        }
+        LayerFormat::TarZstd => {
+            let mut decoder =
+                zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, whole))?;
+            decoder.window_log_max(WINDOW)?;
+            Box::new(decoder)
+        }
+    })
+}
+
+/// The format that a stream begins as.
+fn format(start: &[u8]) -> LayerFormat {
+    match start {
+        [0x1f, 0x8b, ..] => LayerFormat::TarGzip,
+        // A frame, or a frame to be skipped (RFC 8878, sections 3.1.1 and 3.1.2).
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => LayerFormat::TarZstd,
+        _ => LayerFormat::Tar,
     }
-    if start.starts_with(ZSTD) || skippable {
-        return Ok(Box::new(zstd::stream::read::Decoder::with_buffer(reader)?));
-    }
-    Ok(Box::new(reader))
 }
 
 #[cfg(test)]
@@ -36,30 +56,50 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    #[test]
-    fn every_compression_reads_back_with_all_its_parts() {
-        let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
-        let skippable = [0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 9];
-        let table = [
-            (b"hello world".to_vec(), "plain"),
-            ([gzip(b"hello "), gzip(b"world")].concat(), "gzip members"),
-            ([zstd(b"hello "), zstd(b"world")].concat(), "zstd frames"),
-            ([&skippable[..], &zstd(b"hello world")].concat(), "a skippable frame"),
-        ];
-        for (blob, name) in table {
-            let mut text = String::new();
-            decompress(&blob[..]).unwrap().read_to_string(&mut text).unwrap();
-            assert_eq!(text, "hello world", "{name}");
-        }
-        let mut nothing = Vec::new();
-        decompress(io::empty()).unwrap().read_to_end(&mut nothing).unwrap();
-        assert!(nothing.is_empty());
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        zstd::encode_all(bytes, 1).unwrap()
+    }
+
+    fn read(stream: &[u8]) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        decompress(stream)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     #[test]
-    fn a_cut_blob_is_an_error() {
-        let blob = gzip(b"hello world");
-        let result = decompress(&blob[..blob.len() - 4]).unwrap().read_to_end(&mut Vec::new());
-        assert!(result.is_err());
+    fn all_members_and_frames_are_read() {
+        let skipped = [&[0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
+        let table = [
+            ([gzip(b"one "), gzip(b""), gzip(b"two")].concat(), LayerFormat::TarGzip),
+            ([zstd(b"one "), zstd(b""), zstd(b"two")].concat(), LayerFormat::TarZstd),
+            ([skipped.clone(), zstd(b"one "), skipped, zstd(b"two")].concat(), LayerFormat::TarZstd),
+            (b"one two".to_vec(), LayerFormat::Tar),
+        ];
+        for (stream, expected) in table {
+            assert_eq!(format(&stream), expected);
+            assert_eq!(read(&stream).unwrap(), b"one two");
+        }
+        assert_eq!(read(b"").unwrap(), b"");
+        assert_eq!(read(b"abc").unwrap(), b"abc");
+    }
+
+    #[test]
+    fn cut_and_trailing_bytes_are_errors() {
+        for stream in [gzip(&[7; 1000]), zstd(&[7; 1000])] {
+            for cut in [5, stream.len() / 2, stream.len() - 1] {
+                assert!(read(&stream[..cut]).is_err(), "cut at {cut} of {}", stream.len());
+            }
+            for tail in [&b"garbage tail"[..], b"\0\0\0\0\0\0\0\0\0\0", b"x"] {
+                assert!(read(&[&stream, tail].concat()).is_err(), "{tail:?}");
+            }
+        }
+    }
+
+    /// A frame may ask for a window of gigabytes; the decoder would allocate it.
+    #[test]
+    fn a_huge_window_is_refused() {
+        let header = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (31 - 10) << 3];
+        let block = [1, 0, 0];
+        assert!(read(&[&header[..], &block].concat()).is_err());
     }
 }

@@ -17,6 +17,7 @@ pub mod registry;
 mod select;
 mod store;
 mod store_error;
+pub mod unpack;
 mod verify;
 
 pub use config::{Config, History, InvalidConfig, Timestamp};

@@ -1,0 +1,57 @@
+//! Unpacks layers into directories, as if each of them was made to break out.
+//!
+//! Names are split by us and opened by the kernel within one directory (`openat2`); nothing is written, given away or
+//! removed by a path that somebody else may change meanwhile. See [`Policy`] for what is unpacked and how.
+
+mod apply;
+mod error;
+mod header;
+mod name;
+mod policy;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod whiteout;
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+pub use error::UnpackError;
+pub use policy::{Limits, OverlayAttribute, Owner, Policy, SpecialFiles, Whiteouts};
+
+use crate::{DiffId, decompress};
+
+/// A layer that was unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// The digest of the uncompressed tar, to its last byte.
+    pub diff_id: DiffId,
+    /// The size of the uncompressed tar in bytes.
+    pub bytes: u64,
+    /// How many entries it has.
+    pub entries: u64,
+}
+
+/// Unpacks one uncompressed layer into the directory `root`, over what is there.
+///
+/// # Errors
+/// When the stream is no valid tar, is not the one that `policy` expects, has something that `policy` refuses, or cannot
+/// be written. What was unpacked until then stays, and is to be thrown away.
+pub fn apply(reader: impl Read, root: BorrowedFd<'_>, policy: &Policy) -> Result<Applied, UnpackError> {
+    let (actual, bytes, entries) = apply::Applier::new(reader, root, policy).run()?.finish();
+    match policy.diff_id {
+        Some(expected) if expected != actual => Err(UnpackError::DiffId { expected, actual }),
+        _ => Ok(Applied { diff_id: actual, bytes, entries }),
+    }
+}
+
+/// Unpacks one layer, compressed or not, into the directory at `root`, which is opened once and exists.
+///
+/// # Errors
+/// As [`apply`]; when the directory cannot be opened.
+pub fn extract_into(reader: impl Read + Send, root: &Path, policy: &Policy) -> Result<Applied, UnpackError> {
+    let root = apply::open_root(root)?;
+    apply(decompress::decompress(reader).map_err(UnpackError::Read)?, root.as_fd(), policy)
+}

@@ -1,0 +1,295 @@
+//! Unpacks the entries of one layer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown, futimens,
+    linkat, makedev, mknodat, openat, symlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use super::error::UnpackError;
+use super::header::{Entry, Kind};
+use super::name::{self, Place};
+use super::policy::{Owner, Policy, SpecialFiles, Whiteouts};
+use super::reader::TarReader;
+use super::tree::{Found, Tree, found, make_directory};
+use super::whiteout::{self, Whiteout};
+
+type Result<T, E = UnpackError> = std::result::Result<T, E>;
+
+const BUFFER: usize = 128 << 10;
+/// Ids beyond this are negative for programs that keep them in an `int` (CVE-2024-40635).
+const ID_LIMIT: u64 = i32::MAX as u64;
+
+pub(super) struct Applier<'a, R> {
+    reader: TarReader<R>,
+    pub(super) tree: Tree<'a>,
+    pub(super) policy: &'a Policy,
+    /// What this layer made, when its whiteouts are to leave that alone.
+    pub(super) made: BTreeSet<Vec<u8>>,
+    /// Directories get their attributes last: writing into them changes their times, and may need more rights. Of two
+    /// entries for one directory the last counts.
+    directories: BTreeMap<Vec<u8>, Entry>,
+    buffer: Vec<u8>,
+}
+
+impl<'a, R: Read> Applier<'a, R> {
+    pub(super) fn new(reader: R, root: BorrowedFd<'a>, policy: &'a Policy) -> Self {
+        Self {
+            reader: TarReader::new(reader, policy.limits),
+            tree: Tree::new(root),
+            policy,
+            made: BTreeSet::new(),
+            directories: BTreeMap::new(),
+            buffer: vec![0; BUFFER],
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<TarReader<R>> {
+        while let Some(entry) = self.reader.next()? {
+            self.entry(entry)?;
+        }
+        // Children first: a directory stays open to us until all below it is done.
+        for (path, entry) in self.directories.iter().rev() {
+            self.finish_directory(path, entry).map_err(failed("set the attributes of", &entry.path))?;
+        }
+        Ok(self.reader)
+    }
+
+    fn entry(&mut self, entry: Entry) -> Result<()> {
+        if entry.uid > ID_LIMIT || entry.gid > ID_LIMIT {
+            return Err(refused(&entry.path, "its user or group id is beyond 2147483647"));
+        }
+        if entry.kind != Kind::Directory && name::is_directory_name(&entry.path) {
+            return Err(refused(&entry.path, "only a directory may end with `/` or `.`"));
+        }
+        let path = match self.place(&entry.path, &entry.path)? {
+            Place::Inside(path) => path,
+            Place::Above if entry.kind == Kind::Directory => return Ok(()),
+            Place::Above => {
+                return Err(refused(&entry.path, "it would replace the directory that the layer is for"));
+            }
+        };
+        if path.is_empty() {
+            return self.root(entry);
+        }
+        if self.policy.whiteouts != Whiteouts::Ordinary
+            && let Some(whiteout) = whiteout::parse(&path)
+        {
+            let whiteout = whiteout.map_err(|reason| refused(&entry.path, reason))?;
+            return self.whiteout(&whiteout).map_err(failed("apply the whiteout", &entry.path));
+        }
+        self.make(path, entry)
+    }
+
+    /// The directory that is unpacked into. Of a whole image it gets its attributes; otherwise it is not ours.
+    fn root(&mut self, entry: Entry) -> Result<()> {
+        if entry.kind != Kind::Directory {
+            return Err(refused(&entry.path, "it would replace the root directory"));
+        }
+        if self.policy.prefix.is_none() {
+            self.directories.insert(Vec::new(), entry);
+        }
+        Ok(())
+    }
+
+    fn place(&self, name: &[u8], of: &[u8]) -> Result<Place> {
+        name::place(name, self.policy.prefix.as_deref()).map_err(|reason| refused(of, reason))
+    }
+
+    fn make(&mut self, path: Vec<u8>, entry: Entry) -> Result<()> {
+        let is_special = matches!(entry.kind, Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo);
+        match self.policy.special_files {
+            SpecialFiles::Skip if is_special => {
+                tracing::debug!("left out `{}`, a device or pipe", name::display(&entry.path).display());
+                return Ok(());
+            }
+            SpecialFiles::Refuse if is_special => {
+                return Err(refused(&entry.path, "devices and pipes are not accepted here"));
+            }
+            _ => {}
+        }
+        let (parent, name) = name::split(&path);
+        let directory =
+            self.tree.directory(parent, true).map_err(failed("open the directory of", &entry.path))?;
+        let existing = found(&directory, name).map_err(failed("look at", &entry.path))?;
+        if entry.kind == Kind::HardLink {
+            self.hard_link(&directory, name, &path, &entry)?;
+        } else {
+            let replaces = existing != Found::Nothing
+                && !(existing == Found::Directory && entry.kind == Kind::Directory);
+            if replaces {
+                self.tree.remove(&directory, name).map_err(failed("replace", &entry.path))?;
+            }
+            match entry.kind {
+                Kind::File => self.file(&directory, name, &entry)?,
+                Kind::Directory => {
+                    self.directory(&directory, name, existing, &entry)
+                        .map_err(failed("make the directory", &entry.path))?;
+                    self.directories.insert(path.clone(), entry);
+                }
+                _ => self.special(&directory, name, &entry).map_err(failed("make", &entry.path))?,
+            }
+        }
+        if self.policy.whiteouts == Whiteouts::Apply {
+            self.made.insert(path);
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<()> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(io::Error::from)
+            .map_err(failed("make", &entry.path))?;
+        let mut left = entry.size;
+        while left > 0 {
+            let part = left.min(BUFFER as u64) as usize;
+            self.reader.content(&mut self.buffer[..part])?;
+            write_all(&file, &self.buffer[..part]).map_err(failed("write", &entry.path))?;
+            left -= part as u64;
+        }
+        self.set_attributes(&file, entry).map_err(failed("set the attributes of", &entry.path))
+    }
+
+    fn directory(&self, parent: &OwnedFd, name: &[u8], existing: Found, entry: &Entry) -> io::Result<()> {
+        if existing == Found::Directory {
+            return Ok(());
+        }
+        let directory = make_directory(parent, name, entry.mode | 0o700)?;
+        if let (Found::Whiteout, Whiteouts::Overlay(attribute)) = (existing, self.policy.whiteouts) {
+            whiteout::set_opaque(&directory, attribute)?;
+        }
+        Ok(())
+    }
+
+    /// A link to something within the root; the last part of its target is not followed either.
+    fn hard_link(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8], entry: &Entry) -> Result<()> {
+        let Place::Inside(target) = self.place(&entry.link, &entry.path)? else {
+            return Err(refused(&entry.path, "it links to a directory"));
+        };
+        if target == path {
+            return Ok(());
+        }
+        let (target_parent, target_name) = name::split(&target);
+        let failed = |error| failed("link", &entry.path)(error);
+        let target_directory = self.tree.directory(target_parent, false).map_err(failed)?;
+        if target_name.is_empty()
+            || found(&target_directory, target_name).map_err(failed)? == Found::Directory
+        {
+            return Err(refused(&entry.path, "it links to a directory"));
+        }
+        let link = || linkat(&target_directory, target_name, parent, name, AtFlags::empty());
+        match link() {
+            Err(Errno::EXIST) => {
+                self.tree.remove(parent, name).map_err(failed)?;
+                link().map_err(|error| failed(error.into()))
+            }
+            other => other.map_err(|error| failed(error.into())),
+        }
+    }
+
+    fn special(&self, parent: &OwnedFd, name: &[u8], entry: &Entry) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(self.mode(entry));
+        let (file_type, device) = match entry.kind {
+            Kind::CharacterDevice => (FileType::CharacterDevice, makedev(entry.device.0, entry.device.1)),
+            Kind::BlockDevice => (FileType::BlockDevice, makedev(entry.device.0, entry.device.1)),
+            Kind::Fifo => (FileType::Fifo, 0),
+            _ => {
+                symlinkat(entry.link.as_slice(), parent, name)?;
+                return self.set_attributes_at(parent, name, entry);
+            }
+        };
+        mknodat(parent, name, file_type, mode, device)?;
+        self.set_attributes_at(parent, name, entry)
+    }
+
+    fn mode(&self, entry: &Entry) -> u32 {
+        if self.policy.set_id { entry.mode } else { entry.mode & 0o1777 }
+    }
+
+    fn owner(&self, entry: &Entry) -> Option<(Option<Uid>, Option<Gid>)> {
+        let ids = (Uid::from_raw(entry.uid as u32), Gid::from_raw(entry.gid as u32));
+        (self.policy.owner == Owner::Keep).then_some((Some(ids.0), Some(ids.1)))
+    }
+
+    /// Owner before mode, because giving a file away clears its set-id bits.
+    fn set_attributes(&self, file: &OwnedFd, entry: &Entry) -> io::Result<()> {
+        if let Some((uid, gid)) = self.owner(entry) {
+            fchown(file, uid, gid)?;
+        }
+        fchmod(file, Mode::from_raw_mode(self.mode(entry)))?;
+        Ok(futimens(file, &times(entry))?)
+    }
+
+    /// For what cannot be opened: links and special files, which have been made by mode already.
+    fn set_attributes_at(&self, parent: &OwnedFd, name: &[u8], entry: &Entry) -> io::Result<()> {
+        if let Some((uid, gid)) = self.owner(entry) {
+            chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn finish_directory(&self, path: &[u8], entry: &Entry) -> io::Result<()> {
+        match self.tree.open_real(path) {
+            Ok(directory) => self.set_attributes(&directory, entry),
+            // A later entry took its place.
+            Err(error) if is_gone(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn whiteout(&mut self, whiteout: &Whiteout<'_>) -> io::Result<()> {
+        match self.policy.whiteouts {
+            Whiteouts::Apply => self.apply_whiteout(whiteout),
+            Whiteouts::Overlay(attribute) => self.convert_whiteout(whiteout, attribute),
+            Whiteouts::Ordinary => Ok(()),
+        }
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| gone.contains(&code))
+}
+
+fn times(entry: &Entry) -> Timestamps {
+    let time = Timespec { tv_sec: entry.modified.0, tv_nsec: entry.modified.1.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn write_all(file: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&file, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn refused(path: &[u8], reason: &'static str) -> UnpackError {
+    UnpackError::Refused { path: name::display(path), reason }
+}
+
+fn failed<'a>(action: &'static str, path: &'a [u8]) -> impl Fn(io::Error) -> UnpackError + 'a {
+    move |source| match source.raw_os_error() {
+        Some(code) if code == Errno::NOSYS.raw_os_error() => UnpackError::NoOpenat2(source),
+        _ => UnpackError::Write { action, path: name::display(path), source },
+    }
+}
+
+/// Opens a directory to unpack into.
+pub(super) fn open_root(root: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(root, flags, Mode::empty()).map_err(|error| UnpackError::Write {
+        action: "open the directory to unpack into,",
+        path: root.to_owned(),
+        source: error.into(),
+    })
+}
