@@ -56,7 +56,7 @@ pub struct ExportInput<'a> {
     pub group: &'a Group,
     /// What analyze found (`-analyzed`).
     pub analyzed: &'a Analyzed,
-    /// The names of the run image for the label.
+    /// The names of the run image for the label: see [`crate::run_image::for_export`].
     pub run_image_names: RunImageNames,
     /// The launcher on this machine (`-launcher`).
     pub launcher: PathBuf,

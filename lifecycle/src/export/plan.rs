@@ -67,11 +67,8 @@ pub(super) fn plan(
     let mut plan = Plan { layers: Vec::new(), stores: Vec::new() };
     for (index, buildpack) in input.group.buildpacks.iter().enumerate() {
         let directory = BuildpackDirectory::read(&input.layers, buildpack)?;
-        for found in &directory.layers {
-            launch_layer(input, (index, buildpack), found, previous).transpose().map_or(Ok(()), |layer| {
-                plan.layers.push(layer?);
-                Ok::<_, ExportError>(())
-            })?;
+        for found in directory.layers {
+            plan.layers.extend(launch_layer(input, (index, buildpack), found, previous)?);
         }
         plan.stores.push(
             directory
@@ -108,18 +105,23 @@ pub(super) fn plan(
 fn launch_layer(
     input: &ExportInput<'_>,
     (index, buildpack): (usize, &GroupElement),
-    found: &FoundLayer,
+    found: FoundLayer,
     previous: Option<&Image>,
 ) -> Result<Option<Planned>, ExportError> {
-    let content = match &found.content {
-        Ok(content) => content,
-        Err(_) => return Err(malformed(input, buildpack, found)),
-    };
+    let FoundLayer { identifier, name, directory, content } = found;
+    let content =
+        content.map_err(|source| ExportError::MalformedLayer { layer: identifier.clone(), source })?;
     if !content.types.launch {
         return Ok(None);
     }
-    let known =
-        input.analyzed.metadata.buildpack(&buildpack.id).and_then(|known| known.layers.get(&found.name));
+    let known = input.analyzed.metadata.buildpack(&buildpack.id).and_then(|known| known.layers.get(&name));
+    let source = match directory {
+        Some(directory) => Content::Source {
+            source: source(input, &directory).map_err(failed(&identifier))?,
+            directory: Some(directory),
+        },
+        None => Content::Previous(reusable(&identifier, content.types.cache, known, previous)?),
+    };
     let metadata = LayerMetadata {
         sha: String::new(),
         data: content.metadata.as_ref().map(go_json::from_toml).unwrap_or_default(),
@@ -127,31 +129,24 @@ fn launch_layer(
         launch: content.types.launch,
         cache: content.types.cache,
     };
-    let source = match &found.directory {
-        Some(directory) => Content::Source {
-            source: source(input, directory).map_err(failed(&found.identifier))?,
-            directory: Some(directory.clone()),
-        },
-        None => Content::Previous(reusable(found, content.types.cache, known, previous)?),
-    };
     Ok(Some(Planned {
-        identifier: found.identifier.clone(),
-        created_by: format!("Layer: '{}', Created by buildpack: {buildpack}", found.name),
-        role: Role::Launch { buildpack: index, name: found.name.clone(), metadata },
-        content: source,
+        identifier,
+        created_by: format!("Layer: '{name}', Created by buildpack: {buildpack}"),
         had_previous: known.is_some(),
+        role: Role::Launch { buildpack: index, name, metadata },
+        content: source,
     }))
 }
 
 /// The DiffID of a layer whose directory the buildpack left out because the previous image has it (buildpack.md
 /// "Launch Layers").
 fn reusable(
-    found: &FoundLayer,
+    identifier: &str,
     cached: bool,
     known: Option<&LayerMetadata>,
     previous: Option<&Image>,
 ) -> Result<DiffId, ExportError> {
-    let refuse = |reason| ExportError::NotReusable { layer: found.identifier.clone(), reason };
+    let refuse = |reason| ExportError::NotReusable { layer: identifier.to_owned(), reason };
     if cached {
         return Err(refuse("it is a cached layer, which must have one"));
     }
@@ -162,22 +157,6 @@ fn reusable(
         return Err(refuse("the previous image does not have the layer that its metadata names"));
     }
     Ok(diff_id)
-}
-
-/// Reads the file once more for an error that can be handed on.
-fn malformed(input: &ExportInput<'_>, buildpack: &GroupElement, found: &FoundLayer) -> ExportError {
-    let directory = match BuildpackDirectory::read(&input.layers, buildpack) {
-        Ok(directory) => directory,
-        Err(error) => return error.into(),
-    };
-    let again = directory.layers.into_iter().find(|layer| layer.name == found.name);
-    match again.map(|layer| layer.content) {
-        Some(Err(source)) => ExportError::MalformedLayer { layer: found.identifier.clone(), source },
-        _ => ExportError::NotReusable {
-            layer: found.identifier.clone(),
-            reason: "its metadata changed just now",
-        },
-    }
 }
 
 fn directory_layer(
