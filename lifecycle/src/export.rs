@@ -17,7 +17,7 @@ mod plan;
 mod publish;
 mod sbom;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

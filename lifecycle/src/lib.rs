@@ -1,5 +1,6 @@
 //! The phases of the Cloud Native Buildpacks lifecycle.
 
+pub mod analyze;
 pub mod build;
 mod build_target;
 pub mod cache;
@@ -13,6 +14,7 @@ mod module_environment;
 mod module_process;
 mod module_store;
 pub mod restore;
+pub mod run_image;
 
 use longshore_image::Timestamp;
 

@@ -1,0 +1,46 @@
+//! Restores the launch SBOM files of the previous image, for restore to hand out.
+
+use std::fs;
+
+use longshore_cnb::lifecycle_metadata::LifecycleMetadata;
+use longshore_image::{DiffId, Image};
+
+use super::{AnalyzeError, AnalyzeInput};
+use crate::image_layers;
+use crate::restore::{ExtractError, extract};
+
+/// Extracts the SBOM layer into `<layers>/sbom/launch`. A layer that has gone or is corrupt is left out.
+pub(super) fn restore(
+    input: &AnalyzeInput<'_>,
+    previous: &Image,
+    metadata: &LifecycleMetadata,
+) -> Result<(), AnalyzeError> {
+    let Some(diff_id) = metadata.sbom.as_ref().and_then(|sbom| sbom.sha.parse::<DiffId>().ok()) else {
+        return Ok(());
+    };
+    let Some(descriptor) = image_layers::find(previous, diff_id) else {
+        tracing::warn!("the previous image does not have the SBOM layer {diff_id} that its label names");
+        return Ok(());
+    };
+    tracing::info!("Restoring data for SBOM from previous image");
+    let directory = input.layers.join("sbom/launch");
+    fs::create_dir_all(&directory.host)
+        .map_err(|source| AnalyzeError::Layers { path: directory.host.clone(), source })?;
+    let blob = input.target.open_blob(&previous.reference, &descriptor);
+    let failed = |source| AnalyzeError::Read {
+        what: "previous image",
+        reference: previous.reference.familiar(),
+        source,
+    };
+    let extracted = longshore_image::decompress(blob.map_err(failed)?)
+        .map_err(ExtractError::Read)
+        .and_then(|content| extract(content, diff_id, &directory, input.owner));
+    match extracted {
+        Err(error) if error.is_corrupt() => {
+            tracing::warn!("the SBOM layer of the previous image cannot be used: {error}");
+            fs::remove_dir_all(&directory.host)
+                .map_err(|source| AnalyzeError::Layers { path: directory.host.clone(), source })
+        }
+        result => result.map_err(AnalyzeError::Sbom),
+    }
+}
