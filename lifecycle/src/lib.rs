@@ -8,6 +8,7 @@ pub mod detect;
 mod directory;
 mod exit_code;
 pub mod export;
+pub mod generate;
 mod image_identifier;
 mod image_layers;
 mod module_environment;

@@ -1,5 +1,7 @@
 //! The build with buildpacks that are run.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 mod support;
 
 use longshore_lifecycle::ExitCode;

@@ -3,9 +3,7 @@
 //! Spec: buildpack.md "Build".
 
 use std::fs::File;
-use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use longshore_cnb::environment::Environment;
 use longshore_cnb::group::{GroupElement, directory_name};
@@ -14,7 +12,7 @@ use longshore_cnb::target::Target;
 use longshore_cnb::toml_file;
 
 use super::error::BuildError;
-use crate::module_process::describe;
+use crate::module_process::{self, describe};
 use crate::module_store::Module;
 
 /// What all `bin/build` have in common.
@@ -46,30 +44,13 @@ impl BuildContext<'_> {
         let executable = module.root.join("bin").join("build");
         let start =
             |source| BuildError::Start { buildpack: element.to_string(), path: executable.clone(), source };
-        // One stream for both, as in the reference: a log in which warnings stand where they belong.
-        let status = Command::new(&executable)
-            .arg(layers)
-            .arg(self.platform)
-            .arg(&plan_path)
-            .current_dir(self.app)
-            .env_clear()
-            .envs(environment.iter())
-            .stdin(Stdio::null())
-            .stdout(self.output().map_err(start)?)
-            .stderr(self.output().map_err(start)?)
-            .status()
+        let arguments = [layers, self.platform, &plan_path];
+        let status = module_process::run(&executable, arguments, self.app, &environment, self.output)
             .map_err(start)?;
         if status.success() {
             Ok(())
         } else {
             Err(BuildError::Failed { buildpack: element.to_string(), status: describe(status) })
-        }
-    }
-
-    fn output(&self) -> std::io::Result<Stdio> {
-        match self.output {
-            Some(file) => file.try_clone().map(Stdio::from),
-            None => std::io::stdout().as_fd().try_clone_to_owned().map(Stdio::from),
         }
     }
 

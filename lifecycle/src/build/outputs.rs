@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn what_is_not_unmet_is_met() {
-        let cases: &[(&[&str], &[&str], Result<&[&str], &str>)] = &[
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], Result<&'a [&'a str], &'a str>);
+        let cases: &[Case<'_>] = &[
             (&["a", "b"], &[], Ok(&["a", "b"])),
             (&["a", "b"], &["a"], Ok(&["b"])),
             (&["a", "a"], &["a"], Ok(&[])),

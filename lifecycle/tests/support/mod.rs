@@ -1,6 +1,7 @@
 //! A build environment in a temporary directory, with buildpacks and extensions written in shell.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -10,7 +11,8 @@ use std::process::{Command, Stdio};
 use longshore_cnb::PlatformApi;
 use longshore_lifecycle::ModuleStore;
 use longshore_lifecycle::build::BuildInput;
-use longshore_lifecycle::detect::DetectInput;
+use longshore_lifecycle::detect::{DetectInput, DetectOutput};
+use longshore_lifecycle::generate::GenerateInput;
 use tempfile::TempDir;
 
 /// A build environment.
@@ -154,13 +156,36 @@ impl World {
         }
     }
 
-    /// The input of a build whose buildpacks write their output to `log/output`.
-    pub(crate) fn build_input(&self) -> BuildInput {
+    /// A file to which modules append their output: `log/output`.
+    fn output(&self) -> Option<std::fs::File> {
         let output = fs_err::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("log/output"))
             .expect("opened");
+        Some(output.into())
+    }
+
+    pub(crate) fn generate_input(&self, detected: DetectOutput) -> GenerateInput {
+        GenerateInput {
+            platform_api: self.api(),
+            app: self.path("app"),
+            platform: self.path("platform"),
+            build_config: self.path("config"),
+            modules: self.modules(),
+            generated: self.path("layers/generated"),
+            analyzed: self.path("layers/analyzed.toml"),
+            run: self.path("run.toml"),
+            exec_env: self.exec_env.to_owned(),
+            os_release: self.path("os-release"),
+            environment: self.environment.clone(),
+            output: self.output(),
+            detected,
+        }
+    }
+
+    /// The input of a build whose buildpacks write their output to `log/output`.
+    pub(crate) fn build_input(&self) -> BuildInput {
         BuildInput {
             platform_api: self.api(),
             app: self.path("app"),
@@ -174,7 +199,7 @@ impl World {
             exec_env: self.exec_env.to_owned(),
             os_release: self.path("os-release"),
             environment: self.environment.clone(),
-            output: Some(output.into()),
+            output: self.output(),
         }
     }
 }

@@ -6,6 +6,9 @@ use longshore_cnb::buildpack_toml::Descriptor;
 
 use super::*;
 
+/// An order, the composite buildpacks it is resolved with, and what is expected.
+type Case<'a, E> = (&'a str, &'a [(&'a str, &'a str)], E);
+
 /// Modules by `id@version`, and the groups that were tried: none of them passes.
 #[derive(Default)]
 struct Tried {
@@ -90,7 +93,7 @@ fn tried(
 fn orders_are_expanded_depth_first_from_the_left() {
     let spec_o = ("O", "a b | c d");
     let spec_p = ("P", "e f | g h");
-    let cases: &[(&str, &[(&str, &str)], &[&str])] = &[
+    let cases: &[Case<'_, &[&str]>] = &[
         ("a b | c", &[], &["a b", "c"]),
         ("a? b", &[], &["a? b"]),
         ("", &[], &[""]),
@@ -140,7 +143,7 @@ fn extensions_come_first_and_are_optional() {
 
 #[test]
 fn cycles_are_reported_with_their_path() {
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    let cases: &[Case<'_, &str>] = &[
         ("Q", &[("Q", "Q")], "Q@1 -> Q@1"),
         ("a Q", &[("Q", "b R"), ("R", "c S?"), ("S", "Q")], "Q@1 -> R@1 -> S@1 -> Q@1"),
         ("Q", &[("Q", "R?"), ("R", "R")], "Q@1 -> R@1 -> R@1"),
@@ -155,7 +158,7 @@ fn cycles_are_reported_with_their_path() {
 
 #[test]
 fn entries_of_other_execution_environments_are_skipped() {
-    let cases: &[(&str, &[(&str, &str)], &[&str])] = &[
+    let cases: &[Case<'_, &[&str]>] = &[
         ("a:test b", &[], &["b"]),
         ("a:production b", &[], &["a b"]),
         ("a:* b:test,production", &[], &["a b"]),
