@@ -108,9 +108,9 @@ pub enum AnalyzeError {
         /// The run image.
         reference: String,
         /// Its platform.
-        found: Platform,
+        found: Box<Platform>,
         /// The platform of the app image.
-        wanted: Platform,
+        wanted: Box<Platform>,
     },
     /// An image cannot be read.
     #[error("cannot read the {what} `{reference}`")]
@@ -121,7 +121,7 @@ pub enum AnalyzeError {
         reference: String,
         /// Why not.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// An image cannot be written.
     #[error("cannot write to `{reference}`")]
@@ -130,7 +130,7 @@ pub enum AnalyzeError {
         reference: String,
         /// Why not.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// The directory for SBOM files cannot be made.
     #[error("cannot write `{path}` in the layers directory")]
@@ -151,6 +151,11 @@ impl AnalyzeError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::Analyze
+    }
+
+    fn read(what: &'static str, reference: &Reference) -> impl FnOnce(StoreError) -> Self + use<> {
+        let reference = reference.familiar();
+        move |source| Self::Read { what, reference, source: Box::new(source) }
     }
 }
 
@@ -214,9 +219,7 @@ fn previous_image(input: &AnalyzeInput<'_>, reference: &Reference) -> Result<Opt
             tracing::info!("Ignoring image \"{}\": {error}", reference.familiar());
             Ok(None)
         }
-        Err(source) => {
-            Err(AnalyzeError::Read { what: "previous image", reference: reference.familiar(), source })
-        }
+        Err(source) => Err(AnalyzeError::read("previous image", reference)(source)),
     }
 }
 
@@ -244,14 +247,14 @@ fn find_run_image(input: &AnalyzeInput<'_>, app: &Reference) -> Result<(String, 
     let familiar = reference.familiar();
     let image = match input.run_image_store.resolve(&reference, &input.platform) {
         Ok(image) => image.ok_or(AnalyzeError::RunImageNotFound { reference: familiar.clone() })?,
-        Err(source) => return Err(AnalyzeError::Read { what: "run image", reference: familiar, source }),
+        Err(source) => return Err(AnalyzeError::read("run image", &reference)(source)),
     };
     let found = image.config.platform();
     if !input.platform.accepts(&found) {
         return Err(AnalyzeError::OtherPlatform {
             reference: familiar,
-            found,
-            wanted: input.platform.clone(),
+            found: Box::new(found),
+            wanted: Box::new(input.platform.clone()),
         });
     }
     Ok((name, image))

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use longshore_cnb::lifecycle_metadata::CacheMetadata;
 use longshore_image::layer::{LayerError, LayerSource};
-use longshore_image::{DiffId, Reference, StoreError};
+use longshore_image::{DiffId, StoreError};
 
 pub use directory::DirectoryCache;
 pub use image::ImageCache;
@@ -42,10 +42,10 @@ pub enum CacheError {
     #[error("cannot use the cache image `{reference}`")]
     Store {
         /// The image.
-        reference: Reference,
+        reference: String,
         /// Why.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// A layer could not be written into the cache.
     #[error("cannot make a layer for the cache")]

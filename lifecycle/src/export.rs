@@ -149,7 +149,7 @@ pub enum ExportError {
         reference: String,
         /// Why not.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// A file of the build cannot be used.
     #[error(transparent)]
@@ -233,7 +233,7 @@ impl ExportError {
         reference: &Reference,
     ) -> impl FnOnce(StoreError) -> Self + use<> {
         let reference = reference.familiar();
-        move |source| Self::Store { action, reference, source }
+        move |source| Self::Store { action, reference, source: Box::new(source) }
     }
 }
 

@@ -19,8 +19,10 @@ pub(super) fn check_write(
     image: &Reference,
     tags: &[Reference],
 ) -> Result<(), AnalyzeError> {
-    let failed =
-        |reference: &Reference, source| AnalyzeError::Write { reference: reference.familiar(), source };
+    let failed = |reference: &Reference, source| AnalyzeError::Write {
+        reference: reference.familiar(),
+        source: Box::new(source),
+    };
     let mut checked: Vec<&Reference> = Vec::new();
     for name in std::iter::once(image).chain(tags) {
         if checked.iter().any(|known| known.same_repository(name)) {

@@ -27,11 +27,7 @@ pub(super) fn restore(
     fs::create_dir_all(&directory.host)
         .map_err(|source| AnalyzeError::Layers { path: directory.host.clone(), source })?;
     let blob = input.target.open_blob(&previous.reference, &descriptor);
-    let failed = |source| AnalyzeError::Read {
-        what: "previous image",
-        reference: previous.reference.familiar(),
-        source,
-    };
+    let failed = AnalyzeError::read("previous image", &previous.reference);
     let extracted = longshore_image::decompress(blob.map_err(failed)?)
         .map_err(ExtractError::Read)
         .and_then(|content| extract(content, diff_id, &directory, input.owner));

@@ -37,18 +37,22 @@ impl ImageCache {
         scratch: PathBuf,
     ) -> Result<Self, CacheError> {
         let old = store.resolve(&reference, &Platform::host());
-        let old = old.map_err(|source| CacheError::Store { reference: reference.clone(), source })?;
+        let old = old.map_err(failed(&reference))?;
         Ok(Self { store, reference, format, scratch, old })
     }
 
     fn failed(&self) -> impl FnOnce(StoreError) -> CacheError + use<> {
-        let reference = self.reference.clone();
-        move |source| CacheError::Store { reference, source }
+        failed(&self.reference)
     }
 
     fn old_layer(&self, diff_id: DiffId) -> Option<Descriptor> {
         image_layers::find(self.old.as_ref()?, diff_id)
     }
+}
+
+fn failed(reference: &Reference) -> impl FnOnce(StoreError) -> CacheError + use<> {
+    let reference = reference.familiar();
+    move |source| CacheError::Store { reference, source: Box::new(source) }
 }
 
 impl Cache for ImageCache {

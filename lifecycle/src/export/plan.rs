@@ -151,7 +151,8 @@ fn reusable(
         return Err(refuse("it is a cached layer, which must have one"));
     }
     let known = known.ok_or_else(|| refuse("the previous image has no metadata for it"))?;
-    let diff_id = known.sha.parse().map_err(|_| refuse("the previous image has no valid DiffID for it"))?;
+    let diff_id = known.sha.parse().ok();
+    let diff_id = diff_id.ok_or_else(|| refuse("the previous image has no valid DiffID for it"))?;
     let previous = previous.ok_or_else(|| refuse("the previous image has gone"))?;
     if crate::image_layers::find(previous, diff_id).is_none() {
         return Err(refuse("the previous image does not have the layer that its metadata names"));

@@ -150,7 +150,8 @@ mod tests {
     fn cache_and_app_image_may_disagree() {
         let (lc, lc2) = (layer("lc", "x"), layer("lc", "y"));
         let (l, bl, c) = (layer("l", "x"), layer("bl", "x"), layer("c", "y"));
-        let table: &[(Option<&LayerMetadata>, Option<&LayerMetadata>, &str, (char, Option<Origin>))] = &[
+        type Layer<'a> = Option<&'a LayerMetadata>;
+        let table: &[(Layer<'_>, Layer<'_>, &str, (char, Option<Origin>))] = &[
             (Some(&lc), Some(&lc2), "0.14", ('x', None)),
             (Some(&lc), None, "0.14", ('-', None)),
             (None, Some(&lc), "0.13", ('-', None)),
