@@ -67,20 +67,24 @@ pub(crate) fn take_tree_at(
     Ok(tree)
 }
 
+/// Forbids writing to one mount, without those on it.
+pub(crate) fn make_read_only(mount: &OwnedFd) -> io::Result<()> {
+    set_attributes(mount, READ_ONLY, 0, 0)
+}
+
 fn restrict(tree: &OwnedFd, restriction: Restriction) -> io::Result<()> {
-    let attributes = libc::mount_attr {
-        attr_set: restriction.attributes(),
-        attr_clr: 0,
-        propagation: libc::MS_PRIVATE,
-        userns_fd: 0,
-    };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    set_attributes(tree, restriction.attributes(), libc::MS_PRIVATE, libc::AT_RECURSIVE)
+}
+
+fn set_attributes(mount: &OwnedFd, attributes: u64, propagation: u64, depth: libc::c_int) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | depth;
     // SAFETY: mount_setattr reads an empty C string and a `mount_attr` of the given size, which live until after it.
     #[allow(unsafe_code)]
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
+            mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
             &raw const attributes,

@@ -10,7 +10,7 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::error::Step;
 use crate::message::{At, Failure};
-use crate::mounting::{Restriction, attach, change_root, mount_new, take_tree};
+use crate::mounting::{Restriction, attach, change_root, make_read_only, mount_new, take_tree};
 use crate::spec::{Access, Mount, SandboxSpec};
 use crate::special_files::{make_devices, mount_proc, mount_tmp};
 use crate::target::{Kind, make_target, open_inside};
@@ -71,6 +71,9 @@ pub(crate) fn enter(parts: Parts) -> Result<(), Failure> {
         let point = make_target(&root, &target, kind).at_path(Step::MakeMountTarget, &target)?;
         attach(tree, point).at_path(Step::AttachMount, &target)?;
     }
+    // With a single id the command owns it. Mount points may be in it, so it comes last.
+    let devices = open_inside(&root, Path::new("/dev"), OFlags::DIRECTORY).at(Step::MakeDevices)?;
+    make_read_only(&devices).at(Step::MakeDevices)?;
     change_root(root).at(Step::ChangeRoot)
 }
 
