@@ -43,3 +43,13 @@ pub(crate) fn describe(status: ExitStatus) -> String {
         (None, None) => status.to_string(),
     }
 }
+
+/// What to add to "cannot start": that a file was not found is said of a script's interpreter as well, and puzzles when
+/// the script is there.
+pub(crate) fn missing_interpreter(executable: &Path, error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound && executable.exists() {
+        " (the interpreter that its first line names is missing)"
+    } else {
+        ""
+    }
+}

@@ -410,7 +410,7 @@ fn extensions_see_their_own_directory() {
 #[test]
 fn a_failure_shows_every_buildpack_its_result_and_the_reason() {
     let world = World::new();
-    world.buildpack("node", "echo 'no package.json found'; exit 100", "");
+    world.buildpack("node", "echo looking; echo 'no package.json found'; exit 100", "");
     world.buildpack("broken", "echo 'line 3: boom' >&2; exit 2", "");
     world.buildpack("npm", &plan("requires = [{ name = 'node' }]"), "");
     world.order(&[&["node", "npm"], &["broken?", "npm"], &["npm"]]);
@@ -423,6 +423,22 @@ fn a_failure_shows_every_buildpack_its_result_and_the_reason() {
          broken@1   error    exit status 2: line 3: boom\n\n\
          Group 1: node@1, npm@1\n  node@1 failed and is not optional\n\
          Group 2: broken@1?, npm@1\n  npm@1 requires 'node', which nothing up to it provides\n\
-         Group 3: npm@1\n  npm@1 requires 'node', which nothing up to it provides"
+         Group 3: npm@1\n  npm@1 requires 'node', which nothing up to it provides\n\n\
+         Output of node@1:\nlooking\nno package.json found"
     );
+}
+
+#[test]
+fn a_missing_app_and_a_missing_interpreter_are_named() {
+    let world = World::new();
+    world.buildpack("a", "exit 0", "");
+    world.order(&[&["a"]]);
+    let mut input = world.detect_input();
+    input.app = world.path("elsewhere");
+    let error = detect(&input).expect_err("there is no app");
+    assert_eq!(error.exit_code(), ExitCode::Detect);
+    assert!(error.to_string().contains("elsewhere does not exist"), "{error}");
+    world.script_of("buildpacks/a/1/bin/detect", "/no/such/shell", "exit 0");
+    let report = report(fails(&world, ExitCode::NoneDetectedWithErrors));
+    assert!(report.modules[0].reason.contains("interpreter"), "{report}");
 }

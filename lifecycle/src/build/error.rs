@@ -8,6 +8,7 @@ use longshore_cnb::{ApiError, TomlFileError};
 use thiserror::Error;
 
 use crate::ExitCode;
+use crate::module_process::missing_interpreter;
 use crate::module_store::ModuleError;
 
 /// Why the build failed.
@@ -16,6 +17,12 @@ pub enum BuildError {
     /// A file that the platform provides cannot be used.
     #[error(transparent)]
     Input(#[from] TomlFileError),
+    /// There is no app.
+    #[error("the app directory {} does not exist; check the path", path.display())]
+    NoApp {
+        /// The app directory.
+        path: PathBuf,
+    },
     /// A buildpack of the group declares an API version that cannot be used.
     #[error("the buildpack {buildpack} cannot be used")]
     Api {
@@ -39,7 +46,11 @@ pub enum BuildError {
         status: String,
     },
     /// `bin/build` could not be started.
-    #[error("the buildpack {buildpack} failed: cannot start {}", path.display())]
+    #[error(
+        "the buildpack {buildpack} failed: cannot start {}{}",
+        path.display(),
+        missing_interpreter(path, source)
+    )]
     Start {
         /// `id@version`.
         buildpack: String,
@@ -106,7 +117,8 @@ impl BuildError {
             Self::Api { .. } => ExitCode::IncompatibleBuildpackApi,
             Self::Module(error) => error.exit_code_or(ExitCode::Build),
             Self::Failed { .. } | Self::Start { .. } => ExitCode::BuildpackFailed,
-            Self::Environment(_)
+            Self::NoApp { .. }
+            | Self::Environment(_)
             | Self::OutputFile { .. }
             | Self::Layer { .. }
             | Self::Launch { .. }

@@ -38,8 +38,11 @@ impl Candidates for Detection<'_> {
     fn try_group(&mut self, members: &[Member]) -> ControlFlow<DetectOutput> {
         let mismatches = self.mismatches(members);
         let resolved = if mismatches.is_empty() {
-            self.context.run_all(members, &mut self.runs);
-            self.log_runs(members);
+            let new: Vec<_> =
+                members.iter().filter(|member| !self.runs.contains_key(&member.key())).cloned().collect();
+            self.runs.extend(self.context.run_all(&new));
+            self.log_outputs(&new);
+            self.log_results(members);
             resolve::resolve(members, &self.runs)
         } else {
             Err(mismatches)
@@ -77,12 +80,13 @@ impl Detection<'_> {
                 name: member.to_string(),
                 result: DetectResult::Error,
                 reason,
+                output: String::new(),
             });
         }
         reasons
     }
 
-    fn log_runs(&self, members: &[Member]) {
+    fn log_outputs(&self, members: &[Member]) {
         for member in members {
             let Some(run) = self.runs.get(&member.key()) else { continue };
             let result = resolve::module_result(member, Some(run));
@@ -96,6 +100,9 @@ impl Detection<'_> {
                 tracing::debug!("======== Output: {member} ========\n{output}");
             }
         }
+    }
+
+    fn log_results(&self, members: &[Member]) {
         tracing::debug!("======== Results ========");
         for member in members {
             let result = resolve::module_result(member, self.runs.get(&member.key())).result;

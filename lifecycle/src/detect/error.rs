@@ -23,6 +23,12 @@ pub enum DetectError {
         /// The order.
         path: PathBuf,
     },
+    /// There is no app.
+    #[error("the app directory {} does not exist; check the path", path.display())]
+    NoApp {
+        /// The app directory.
+        path: PathBuf,
+    },
     /// A module that the order names itself cannot be used.
     #[error("the order names {kind} {name}, which cannot be used")]
     TopLevelModule {
@@ -70,7 +76,7 @@ impl DetectError {
             Self::TopLevelModule { source, .. } => source.exit_code_or(ExitCode::Failed),
             Self::NestedModule { source, .. } => source.exit_code_or(ExitCode::Detect),
             Self::EmptyOrder { .. } => ExitCode::NoneDetected,
-            Self::Cycle { .. } | Self::Environment(_) => ExitCode::Detect,
+            Self::NoApp { .. } | Self::Cycle { .. } | Self::Environment(_) => ExitCode::Detect,
             Self::NoneDetected { report, .. } if report.has_errors() => ExitCode::NoneDetectedWithErrors,
             Self::NoneDetected { .. } => ExitCode::NoneDetected,
         }

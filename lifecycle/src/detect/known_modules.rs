@@ -10,20 +10,6 @@ use super::error::DetectError;
 use super::member::ModuleKey;
 use crate::module_store::{Module, ModuleStore};
 
-/// Everything that the order itself names must be usable, whichever group passes: a builder that lacks a buildpack or
-/// has one of an unknown API is broken, and that must not depend on the app.
-pub(super) fn check_order(order: &OrderToml, modules: &ModuleStore) -> Result<(), DetectError> {
-    let kinds = [(ModuleKind::Buildpack, &order.order), (ModuleKind::Extension, &order.extensions)];
-    for (kind, groups) in kinds {
-        for entry in groups.iter().flat_map(|group| &group.group) {
-            modules.module(kind, &entry.id, &entry.version).map_err(|source| {
-                DetectError::TopLevelModule { kind, name: entry.to_string(), source: Box::new(source) }
-            })?;
-        }
-    }
-    Ok(())
-}
-
 /// The modules that have been read.
 pub(super) struct KnownModules<'a> {
     store: &'a ModuleStore,
@@ -34,6 +20,19 @@ pub(super) struct KnownModules<'a> {
 impl<'a> KnownModules<'a> {
     pub(super) fn new(store: &'a ModuleStore, order: &'a OrderToml) -> Self {
         Self { store, order, known: HashMap::new() }
+    }
+
+    /// Reads everything that the order itself names: it must be usable, whichever group passes. A builder that lacks a
+    /// buildpack or has one of an unknown API is broken, and that must not depend on the app.
+    pub(super) fn check_order(&mut self) -> Result<(), DetectError> {
+        let order = self.order;
+        let kinds = [(ModuleKind::Buildpack, &order.order), (ModuleKind::Extension, &order.extensions)];
+        for (kind, groups) in kinds {
+            for entry in groups.iter().flat_map(|group| &group.group) {
+                self.find(kind, entry)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn find(&mut self, kind: ModuleKind, entry: &OrderEntry) -> Result<Arc<Module>, DetectError> {

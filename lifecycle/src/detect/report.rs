@@ -27,6 +27,8 @@ pub struct ModuleResult {
     pub result: DetectResult,
     /// Why, in a line; empty when it passed.
     pub reason: String,
+    /// What `bin/detect` wrote, when it failed and the reason does not say it all.
+    pub output: String,
 }
 
 /// What `bin/detect` of a module said.
@@ -98,9 +100,13 @@ impl fmt::Display for Report {
                 write!(formatter, "\n  {reason}")?;
             }
         }
-        match self.groups.len().saturating_sub(GROUPS_SHOWN) {
-            0 => Ok(()),
-            more => write!(formatter, "\n... and {more} more groups"),
+        let more = self.groups.len().saturating_sub(GROUPS_SHOWN);
+        if more > 0 {
+            write!(formatter, "\n... and {more} more groups")?;
         }
+        for module in self.modules.iter().filter(|module| !module.output.is_empty()) {
+            write!(formatter, "\n\nOutput of {}:\n{}", module.name, module.output)?;
+        }
+        Ok(())
     }
 }

@@ -71,17 +71,24 @@ pub(super) fn target_mismatch(member: &Member, target: &longshore_cnb::target::T
 
 /// What the table says of a module.
 pub(super) fn module_result(member: &Member, run: Option<&DetectRun>) -> ModuleResult {
+    let mut all_output = String::new();
     let (result, reason) = match run {
         None => (DetectResult::NotRun, "its group could not pass".to_owned()),
         Some(DetectRun { outcome: Outcome::Pass(_), .. }) => (DetectResult::Pass, String::new()),
-        Some(DetectRun { outcome: Outcome::Fail, output }) => (DetectResult::Fail, last_line(output)),
+        Some(DetectRun { outcome: Outcome::Fail, output }) => {
+            // The output of errors has been shown when they happened.
+            if output.trim().lines().count() > 1 {
+                output.trim_end().clone_into(&mut all_output);
+            }
+            (DetectResult::Fail, last_line(output))
+        }
         Some(DetectRun { outcome: Outcome::Error(error), output }) => {
             let last = last_line(output);
             let separator = if last.is_empty() { "" } else { ": " };
             (DetectResult::Error, format!("{error}{separator}{last}").replace('\n', " "))
         }
     };
-    ModuleResult { kind: member.kind, name: member.to_string(), result, reason }
+    ModuleResult { kind: member.kind, name: member.to_string(), result, reason, output: all_output }
 }
 
 /// The last line that says something: where programs usually say why.

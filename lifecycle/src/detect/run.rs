@@ -2,7 +2,6 @@
 //!
 //! Spec: buildpack.md "Detection", image_extension.md "Detection".
 
-use std::collections::HashMap;
 use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -18,7 +17,7 @@ use thiserror::Error;
 
 use super::member::{Member, ModuleKey};
 use crate::module_environment::ModuleEnvironment;
-use crate::module_process::describe;
+use crate::module_process::{describe, missing_interpreter};
 
 /// The exit status with which `bin/detect` says that the module does not fit the app.
 const FAIL: i32 = 100;
@@ -50,7 +49,7 @@ pub(super) enum Outcome {
 pub(super) enum DetectRunError {
     #[error("{0}")]
     Status(String),
-    #[error("cannot start {}: {source}", path.display())]
+    #[error("cannot start {}{}: {source}", path.display(), missing_interpreter(path, source))]
     Start { path: PathBuf, source: std::io::Error },
     #[error("cannot prepare {what}: {source}")]
     Prepare { what: &'static str, source: std::io::Error },
@@ -74,22 +73,21 @@ pub(super) struct DetectContext<'a> {
 }
 
 impl DetectContext<'_> {
-    /// Runs `bin/detect` of those members that have not run yet, several at a time.
-    pub(super) fn run_all(&self, members: &[Member], runs: &mut HashMap<ModuleKey, DetectRun>) {
-        let new: Vec<_> = members.iter().filter(|member| !runs.contains_key(&member.key())).collect();
+    /// Runs `bin/detect` of modules, several at a time.
+    pub(super) fn run_all(&self, members: &[Member]) -> Vec<(ModuleKey, DetectRun)> {
         let next = AtomicUsize::new(0);
-        let finished = Mutex::new(Vec::with_capacity(new.len()));
+        let finished = Mutex::new(Vec::with_capacity(members.len()));
         std::thread::scope(|scope| {
-            for _ in 0..new.len().min(RUNS_AT_ONCE) {
+            for _ in 0..members.len().min(RUNS_AT_ONCE) {
                 scope.spawn(|| {
-                    while let Some(member) = new.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    while let Some(member) = members.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let run = self.run(member);
                         finished.lock().unwrap_or_else(PoisonError::into_inner).push((member.key(), run));
                     }
                 });
             }
         });
-        runs.extend(finished.into_inner().unwrap_or_else(PoisonError::into_inner));
+        finished.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self, member: &Member) -> DetectRun {

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::dockerfile::DockerfileError;
 use crate::ExitCode;
+use crate::module_process::missing_interpreter;
 use crate::module_store::ModuleError;
 
 /// Why generation failed.
@@ -31,7 +32,11 @@ pub enum GenerateError {
         status: String,
     },
     /// `bin/generate` could not be started.
-    #[error("the image extension {extension} failed: cannot start {}", path.display())]
+    #[error(
+        "the image extension {extension} failed: cannot start {}{}",
+        path.display(),
+        missing_interpreter(path, source)
+    )]
     Start {
         /// `id@version`.
         extension: String,

@@ -102,10 +102,15 @@ impl World {
     /// Writes an executable through another process: were the file open for writing here while another test forks, it
     /// could not be executed (ETXTBSY).
     pub(crate) fn script(&self, name: &str, body: &str) {
+        self.script_of(name, "/bin/sh", body);
+    }
+
+    /// The same with another interpreter.
+    pub(crate) fn script_of(&self, name: &str, interpreter: &str, body: &str) {
         let path = self.path(name);
         fs_err::create_dir_all(path.parent().expect("files have parents")).expect("created");
         let log = self.path("log").display().to_string();
-        let text = format!("#!/bin/sh\nset -eu\nlog='{log}'\n{body}\n");
+        let text = format!("#!{interpreter}\nset -eu\nlog='{log}'\n{body}\n");
         let mut child = Command::new("install")
             .args(["-m", "755", "/dev/stdin"])
             .arg(&path)

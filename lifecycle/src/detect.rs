@@ -27,7 +27,7 @@ use longshore_cnb::toml_file::{self, TomlFileError};
 use self::candidates::Orders;
 use self::detection::Detection;
 pub use self::error::DetectError;
-use self::known_modules::{KnownModules, check_order};
+use self::known_modules::KnownModules;
 pub use self::report::{DetectResult, GroupResult, ModuleResult, Report};
 use self::run::DetectContext;
 pub use self::trials::{Participant, Resolved, Unresolved, resolve};
@@ -91,7 +91,11 @@ impl DetectOutput {
 /// in the error.
 pub fn detect(input: &DetectInput) -> Result<DetectOutput, DetectError> {
     let order = read_order(input)?;
-    check_order(&order, &input.modules)?;
+    let mut modules = KnownModules::new(&input.modules, &order);
+    modules.check_order()?;
+    if !input.app.is_dir() {
+        return Err(DetectError::NoApp { path: input.app.clone() });
+    }
     let analyzed: Analyzed = toml_file::read_optional(&input.analyzed)?.unwrap_or_default();
     let target = build_target(&analyzed, &input.os_release);
     let environment =
@@ -104,7 +108,7 @@ pub fn detect(input: &DetectInput) -> Result<DetectOutput, DetectError> {
             target: &target,
             exec_env: &input.exec_env,
         },
-        modules: KnownModules::new(&input.modules, &order),
+        modules,
         checks_target: input.platform_api.has_targets(),
         runs: HashMap::new(),
         report: Report::default(),

@@ -77,6 +77,9 @@ pub fn build(input: &BuildInput) -> Result<BuildOutput, BuildError> {
     let group: Group = toml_file::read(&input.group)?;
     let plan: Plan = toml_file::read(&input.plan)?;
     let modules = find_modules(&group, &input.modules)?;
+    if !input.app.is_dir() {
+        return Err(BuildError::NoApp { path: input.app.clone() });
+    }
     let analyzed: Analyzed = toml_file::read_optional(&input.analyzed)?.unwrap_or_default();
     let layers =
         std::path::absolute(&input.layers).map_err(|source| BuildError::io("find", &input.layers, source))?;
