@@ -35,7 +35,7 @@ pub fn decompress<'a>(mut reader: impl Read + Send + 'a) -> io::Result<Box<dyn R
 }
 
 /// The format that a stream begins as.
-fn format(start: &[u8]) -> LayerFormat {
+pub(crate) fn format(start: &[u8]) -> LayerFormat {
     match start {
         [0x1f, 0x8b, ..] => LayerFormat::TarGzip,
         // A frame, or a frame to be skipped (RFC 8878, sections 3.1.1 and 3.1.2).

@@ -12,7 +12,7 @@
 mod compress;
 mod entry;
 mod error;
-mod header;
+pub(crate) mod header;
 mod load;
 mod pattern;
 mod pipeline;

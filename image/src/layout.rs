@@ -17,7 +17,7 @@ use crate::{
     BlobOutcome, BlobSink, BlobSource, Descriptor, Digest, Image, ImageStore, Manifest, ManifestContent,
     Platform, Reference, StoreError, select,
 };
-pub(crate) use index::REF_NAME;
+pub(crate) use index::{REF_NAME, full_reference, name_descriptor, select as select_name};
 
 const VERSION_FILE: &str = "oci-layout";
 const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;

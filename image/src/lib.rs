@@ -1,5 +1,6 @@
 //! OCI images: references, manifests, layers, stores and registries.
 
+pub mod archive;
 mod blob_file;
 mod config;
 mod decompress;
@@ -17,9 +18,12 @@ pub mod registry;
 mod select;
 mod store;
 mod store_error;
+#[cfg(test)]
+mod test_images;
 pub mod unpack;
 mod verify;
 
+pub use archive::Archive;
 pub use config::{Config, History, InvalidConfig, Timestamp};
 pub use decompress::decompress;
 pub use descriptor::{Descriptor, Platform};

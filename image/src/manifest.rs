@@ -230,3 +230,105 @@ fn effective_type(
         _ => Ok(media_type),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
+    const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+    fn image(media_type: &str) -> String {
+        let digest = Digest::of(b"x");
+        let stated =
+            if media_type.is_empty() { String::new() } else { format!(r#""mediaType":"{media_type}","#) };
+        format!(r#"{{"schemaVersion":2,{stated}"config":{{"digest":"{digest}","size":1}},"layers":[]}}"#)
+    }
+
+    fn index(media_type: &str) -> String {
+        format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[]}}"#)
+    }
+
+    fn parse(text: &str, declared: &str) -> Result<Manifest, InvalidManifest> {
+        let declared = MediaType::from(declared);
+        Manifest::parse(Bytes::copy_from_slice(text.as_bytes()), Some(&declared))
+    }
+
+    #[test]
+    fn both_families_are_read_with_their_bytes() {
+        let table = [
+            (image(OCI), OCI, OCI),
+            (image(OCI), "", OCI),
+            (image(""), "", OCI),
+            (image(""), "application/octet-stream", OCI),
+            (image(""), DOCKER, DOCKER),
+            (image(DOCKER), DOCKER, DOCKER),
+            (index(OCI_INDEX), OCI_INDEX, OCI_INDEX),
+            (index(DOCKER_LIST), "text/plain", DOCKER_LIST),
+            (r#" {"schemaVersion":2,"manifests":[]}"#.to_owned(), "", OCI_INDEX),
+        ];
+        for (text, declared, expected) in table {
+            let manifest = parse(&text, declared).unwrap();
+            assert_eq!(manifest.media_type().as_str(), expected, "{text}");
+            assert_eq!(
+                (manifest.raw().as_ref(), manifest.digest()),
+                (text.as_bytes(), Digest::of(text.as_bytes()))
+            );
+            assert_eq!(manifest.as_image().is_some(), expected == OCI || expected == DOCKER);
+        }
+    }
+
+    /// CVE-2021-41190: the same bytes were an image to one client and an index to another.
+    #[test]
+    fn what_may_be_read_in_two_ways_is_refused() {
+        let digest = Digest::of(b"x");
+        let both = format!(
+            r#"{{"schemaVersion":2,"manifests":[],"config":{{"digest":"{digest}","size":1}},"layers":[]}}"#
+        );
+        let table = [
+            (both.as_str(), ""),
+            (&both, OCI),
+            (&image(OCI), OCI_INDEX),
+            (&image(OCI), DOCKER),
+            (&image(OCI_INDEX), ""),
+            (&index(OCI), ""),
+            (&image(""), OCI_INDEX),
+        ];
+        for (text, declared) in table {
+            let result = parse(text, declared);
+            assert!(matches!(result, Err(InvalidManifest::Ambiguous(_))), "{text} as {declared}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused() {
+        let schema_1 = r#"{"schemaVersion":1,"name":"a","fsLayers":[{"blobSum":"sha256:1"}]}"#;
+        let signed = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+        for (text, declared) in [(schema_1, ""), (schema_1, signed), (&image("application/x-plugin"), "")] {
+            let result = parse(text, declared);
+            assert!(matches!(result, Err(InvalidManifest::Unsupported(_))), "{text}: {result:?}");
+        }
+        let climbing = image("").replace(&Digest::of(b"x").to_string(), "sha256:../../x");
+        for text in ["", "[]", "{}", "null", &climbing, r#"{"schemaVersion":2,"manifests":[{}]}"#] {
+            assert!(matches!(parse(text, ""), Err(InvalidManifest::Json(_))), "{text}");
+        }
+        let long = format!("{}{}", image(""), " ".repeat(MANIFEST_LIMIT));
+        assert!(matches!(parse(&long, ""), Err(InvalidManifest::TooLarge(_))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn unknown_fields_survive(key in "[a-z]{1,8}", value in ".{0,20}") {
+            let key = format!("x-{key}");
+            let mut value: Map<String, Value> = [(key.clone(), Value::from(value))].into_iter().collect();
+            let read: Map<String, Value> = serde_json::from_str(&image(OCI)).unwrap();
+            value.extend(read);
+            let manifest = parse(&serde_json::to_string(&value).unwrap(), OCI).unwrap();
+            let written = Manifest::image(manifest.as_image().unwrap().clone());
+            let again: Map<String, Value> = serde_json::from_slice(written.raw()).unwrap();
+            proptest::prop_assert_eq!(again.get(&key), value.get(&key));
+        }
+    }
+}

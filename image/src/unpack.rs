@@ -5,8 +5,8 @@
 
 mod apply;
 mod error;
-mod header;
-mod name;
+pub(crate) mod header;
+pub(crate) mod name;
 mod policy;
 mod reader;
 #[cfg(test)]

@@ -72,6 +72,18 @@ impl<R: Read> Read for VerifiedReader<R> {
     }
 }
 
+/// The digest of all that a reader gives.
+pub(crate) fn digest_of(reader: &mut dyn Read) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(Digest::from_hasher(hasher)),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
 /// The error that a [`VerifiedReader`] gave, or the I/O error of `place`.
 pub(crate) fn unwrap_error(error: io::Error, place: &std::path::Path) -> StoreError {
     match error.downcast::<StoreError>() {

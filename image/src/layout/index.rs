@@ -35,7 +35,7 @@ pub(crate) fn full_name(reference: &Reference) -> String {
 }
 
 /// The manifest that is meant.
-pub(super) fn select<'a>(
+pub(crate) fn select<'a>(
     index: &'a IndexManifest,
     which: &LayoutName,
     reference: &Reference,
@@ -60,6 +60,21 @@ pub(super) fn select<'a>(
         }
     };
     index.manifests.iter().find(|descriptor| named(name, descriptor))
+}
+
+/// A descriptor with the annotations that containerd's exporter writes: the full name, and the tag alone.
+pub(crate) fn name_descriptor(mut descriptor: Descriptor, name: Option<&Reference>) -> Descriptor {
+    if let Some(name) = name {
+        descriptor.annotations.insert(CONTAINERD_NAME.to_owned(), full_name(name));
+        descriptor.annotations.insert(REF_NAME.to_owned(), name.tag_or_latest().to_owned());
+    }
+    descriptor
+}
+
+/// The full name of a descriptor, if it has one.
+pub(crate) fn full_reference(descriptor: &Descriptor) -> Option<Reference> {
+    let names = [CONTAINERD_NAME, REF_NAME].into_iter().filter_map(|key| descriptor.annotations.get(key));
+    names.filter(|name| name.contains('/')).find_map(|name| name.parse().ok())
 }
 
 /// Points a name to a manifest, and away from what it pointed to.

@@ -8,7 +8,7 @@ use crate::DiffId;
 /// What is wrong with a tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Malformed(pub(super) &'static str);
+pub(crate) struct Malformed(pub(crate) &'static str);
 
 /// Why a layer could not be unpacked.
 #[derive(Debug, thiserror::Error)]

@@ -2,13 +2,13 @@
 
 use super::error::Malformed;
 
-pub(super) const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 
-pub(super) type Block = [u8; BLOCK];
+pub(crate) type Block = [u8; BLOCK];
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     HardLink,
     Symlink,
@@ -20,26 +20,26 @@ pub(super) enum Kind {
 
 /// An entry, without its content.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Entry {
-    pub(super) path: Vec<u8>,
-    pub(super) link: Vec<u8>,
-    pub(super) kind: Kind,
-    pub(super) mode: u32,
-    pub(super) uid: u64,
-    pub(super) gid: u64,
+pub(crate) struct Entry {
+    pub(crate) path: Vec<u8>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) kind: Kind,
+    pub(crate) mode: u32,
+    pub(crate) uid: u64,
+    pub(crate) gid: u64,
     /// The size of the content, which is zero for all but files.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Seconds and nanoseconds since 1970.
-    pub(super) modified: (i64, u32),
-    pub(super) device: (u32, u32),
+    pub(crate) modified: (i64, u32),
+    pub(crate) device: (u32, u32),
 }
 
 /// The fields that are read from a block before its type is known to be an entry's.
-pub(super) struct Raw<'a>(&'a Block);
+pub(crate) struct Raw<'a>(&'a Block);
 
 impl<'a> Raw<'a> {
     /// Checks the checksum, the sum of the bytes; some old programs took them for signed.
-    pub(super) fn new(block: &'a Block) -> Result<Self, Malformed> {
+    pub(crate) fn new(block: &'a Block) -> Result<Self, Malformed> {
         let blanked = |index: usize, byte: u8| if (148..156).contains(&index) { b' ' } else { byte };
         let unsigned: i64 =
             block.iter().enumerate().map(|(index, byte)| i64::from(blanked(index, *byte))).sum();
@@ -52,18 +52,18 @@ impl<'a> Raw<'a> {
         Ok(Self(block))
     }
 
-    pub(super) fn type_flag(&self) -> u8 {
+    pub(crate) fn type_flag(&self) -> u8 {
         self.0[156]
     }
 
-    pub(super) fn size(&self) -> Result<u64, Malformed> {
+    pub(crate) fn size(&self) -> Result<u64, Malformed> {
         number(&self.0[124..136])
             .and_then(|size| size.try_into().ok())
             .ok_or(Malformed("a size is not a number"))
     }
 
     /// The entry of the block alone.
-    pub(super) fn entry(&self) -> Result<Entry, Malformed> {
+    pub(crate) fn entry(&self) -> Result<Entry, Malformed> {
         let path = self.path();
         let kind = match self.type_flag() {
             b'0' | 0 | b'7' if self.type_flag() != b'0' && path.ends_with(b"/") => Kind::Directory,
@@ -130,7 +130,7 @@ fn number(field: &[u8]) -> Option<i64> {
 
 /// The PAX records before an entry: the last one of a key counts, and an empty one takes it back.
 #[derive(Debug, Default)]
-pub(super) struct Records {
+pub(crate) struct Records {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     uid: Option<u64>,
@@ -141,7 +141,7 @@ pub(super) struct Records {
 
 impl Records {
     /// Reads `LENGTH KEY=VALUE\n` records.
-    pub(super) fn read(&mut self, mut data: &[u8]) -> Result<(), Malformed> {
+    pub(crate) fn read(&mut self, mut data: &[u8]) -> Result<(), Malformed> {
         while !data.is_empty() {
             let (record, rest) =
                 split_record(data).ok_or(Malformed("a PAX record has not the length it states"))?;
@@ -182,16 +182,16 @@ impl Records {
         Ok(())
     }
 
-    pub(super) fn set_path(&mut self, path: Vec<u8>) {
+    pub(crate) fn set_path(&mut self, path: Vec<u8>) {
         self.path = Some(path);
     }
 
-    pub(super) fn set_link(&mut self, link: Vec<u8>) {
+    pub(crate) fn set_link(&mut self, link: Vec<u8>) {
         self.link = Some(link);
     }
 
     /// The records go before the fields of the header, the size included.
-    pub(super) fn apply(self, entry: &mut Entry) {
+    pub(crate) fn apply(self, entry: &mut Entry) {
         if let Some(path) = self.path {
             entry.path = path;
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Where an entry goes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// A path below the directory that is unpacked into, without a leading slash; empty for that directory itself.
     Inside(Vec<u8>),
     /// A directory above it: the prefix's parents, which layers name.
@@ -14,7 +14,7 @@ pub(super) enum Place {
 }
 
 /// Places an entry or the target of a hard link. Leading slashes mean nothing: layers of buildpacks have absolute names.
-pub(super) fn place(name: &[u8], prefix: Option<&Path>) -> Result<Place, &'static str> {
+pub(crate) fn place(name: &[u8], prefix: Option<&Path>) -> Result<Place, &'static str> {
     let mut parts = parts(name)?;
     if let Some(prefix) = prefix {
         for wanted in
@@ -42,12 +42,12 @@ fn parts(name: &[u8]) -> Result<impl Iterator<Item = &[u8]>, &'static str> {
 }
 
 /// Whether a name says that it is a directory's: it ends with a slash or a dot.
-pub(super) fn is_directory_name(name: &[u8]) -> bool {
+pub(crate) fn is_directory_name(name: &[u8]) -> bool {
     matches!(name.rsplit(|byte| *byte == b'/').next(), None | Some(b"" | b"."))
 }
 
 /// The parent, empty at the top, and the last part.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),
@@ -55,7 +55,7 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// A name for people.
-pub(super) fn display(name: &[u8]) -> PathBuf {
+pub(crate) fn display(name: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(name))
 }
 
