@@ -5,6 +5,7 @@ pub mod build;
 mod build_target;
 pub mod cache;
 pub mod detect;
+pub mod detector;
 mod directory;
 mod exit_code;
 pub mod export;

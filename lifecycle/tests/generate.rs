@@ -6,6 +6,7 @@ mod support;
 
 use longshore_lifecycle::ExitCode;
 use longshore_lifecycle::detect::detect;
+use longshore_lifecycle::detector::{self, DetectorInput};
 use longshore_lifecycle::generate::{GenerateError, GenerateOutput, generate};
 
 use crate::support::{World, names};
@@ -151,4 +152,28 @@ fn the_outputs_are_written() {
     let text = world.read("layers/analyzed.toml");
     assert!(text.contains("image = \"run:new\""), "{text}");
     assert!(world.path("layers/plan.toml").is_file());
+}
+
+#[test]
+fn the_detector_generates_when_there_are_extensions() {
+    let world = world(&[("e", &write("run.Dockerfile", "FROM run:new"))]);
+    let input = |world: &World| DetectorInput {
+        detect: world.detect_input(),
+        group: world.path("layers/group.toml"),
+        plan: world.path("layers/plan.toml"),
+        generated: world.path("layers/generated"),
+        run: world.path("run.toml"),
+        output: None,
+    };
+    detector::run(input(&world)).expect("succeeds");
+    assert!(world.read("layers/group.toml").contains("[[group-extensions]]"));
+    assert!(world.read("layers/analyzed.toml").contains("image = \"run:new\""));
+    assert!(world.path("layers/generated/e/run.Dockerfile").is_file());
+
+    let before = "[run-image]\nimage = 'run:old'\n";
+    world.write("layers/analyzed.toml", before);
+    world.order(&[&["a"]]);
+    detector::run(input(&world)).expect("succeeds");
+    assert!(!world.read("layers/group.toml").contains("extensions"));
+    assert_eq!(world.read("layers/analyzed.toml"), before);
 }
