@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::Part;
-use crate::StoreError;
-use crate::unpack::header::{BLOCK, Block, Kind, Raw, Records};
+use crate::unpack::header::{BLOCK, Block, Entry, Kind, Raw, Records};
 use crate::unpack::name::{Place, place};
+use crate::{LayerFormat, StoreError, decompress};
 
 /// The most entries that are read; each image has few.
 const ENTRIES: usize = 100_000;
@@ -18,68 +18,99 @@ const RECORDS: u64 = 1 << 20;
 
 /// Where the regular files are, by their names without `./`; links to files of the archive are followed.
 pub(super) fn scan(file: &File, path: &Path) -> Result<BTreeMap<String, Part>, StoreError> {
-    let unusable = |reason: &str| StoreError::NotAStore { path: path.to_owned(), reason: reason.to_owned() };
-    let mut files = BTreeMap::new();
-    let mut links = Vec::new();
-    let mut records = Records::default();
+    let mut scan =
+        Scan { file, path, files: BTreeMap::new(), links: Vec::new(), records: Records::default() };
     let mut offset = 0;
     for _ in 0..ENTRIES {
         let mut block: Block = [0; BLOCK];
-        match file.read_exact_at(&mut block, offset) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(unusable("it is cut off"));
-            }
-            other => other.map_err(StoreError::file(path))?,
-        }
+        scan.read(&mut block, offset)?;
         if block == [0; BLOCK] {
-            for (name, target) in links {
-                if let Some(part) = files.get(&target).copied() {
-                    files.insert(name, part);
-                }
-            }
-            return Ok(files);
+            return Ok(scan.finish());
         }
-        let raw = Raw::new(&block).map_err(|error| unusable(error.0))?;
+        if offset == 0 && decompress::format(&block) != LayerFormat::Tar {
+            return Err(scan.unusable("it is compressed; decompress it first"));
+        }
         let content = offset + BLOCK as u64;
-        let size = match raw.type_flag() {
-            b'x' | b'g' | b'L' | b'K' => {
-                let size = raw.size().map_err(|error| unusable(error.0))?;
-                let mut data = vec![0; size.min(RECORDS) as usize];
-                file.read_exact_at(&mut data, content).map_err(StoreError::file(path))?;
-                let text = || data.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
-                match raw.type_flag() {
-                    b'x' => records.read(&data).map_err(|error| unusable(error.0))?,
-                    b'L' => records.set_path(text()),
-                    b'K' => records.set_link(text()),
-                    _ => {}
-                }
-                size
-            }
-            _ => {
-                let mut entry = raw.entry().map_err(|error| unusable(error.0))?;
-                std::mem::take(&mut records).apply(&mut entry);
-                let size = entry.size;
-                if let Some(name) = text(&entry.path) {
-                    match entry.kind {
-                        Kind::File => {
-                            files.insert(name, Part { offset: content, size });
-                        }
-                        Kind::HardLink => links.extend(text(&entry.link).map(|target| (name, target))),
-                        Kind::Symlink => {
-                            links.extend(beside(&name, &entry.link).map(|target| (name, target)))
-                        }
-                        _ => {}
-                    }
-                }
-                size
-            }
-        };
-        offset = size
-            .checked_next_multiple_of(BLOCK as u64)
-            .and_then(|padded| content.checked_add(padded))
-            .ok_or_else(|| unusable("a size in it is too large"))?;
+        let size = scan.entry(&block, content)?;
+        let next = size.checked_next_multiple_of(BLOCK as u64).and_then(|padded| content.checked_add(padded));
+        offset = next.ok_or_else(|| scan.unusable("a size in it is too large"))?;
     }
-    Err(unusable("it has too many entries"))
+    Err(scan.unusable("it has too many entries"))
+}
+
+struct Scan<'a> {
+    file: &'a File,
+    path: &'a Path,
+    files: BTreeMap<String, Part>,
+    links: Vec<(String, String)>,
+    records: Records,
+}
+
+impl Scan<'_> {
+    fn unusable(&self, reason: &str) -> StoreError {
+        StoreError::NotAStore { path: self.path.to_owned(), reason: reason.to_owned() }
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
+        match self.file.read_exact_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(self.unusable("it is cut off")),
+            other => other.map_err(StoreError::file(self.path)),
+        }
+    }
+
+    /// Notes an entry whose content is at `content`, and gives its size.
+    fn entry(&mut self, block: &Block, content: u64) -> Result<u64, StoreError> {
+        let raw = Raw::new(block).map_err(|error| self.unusable(error.0))?;
+        match raw.type_flag() {
+            b'x' | b'g' | b'L' | b'K' => self.special(&raw, content),
+            _ => {
+                let mut entry = raw.entry().map_err(|error| self.unusable(error.0))?;
+                std::mem::take(&mut self.records).apply(&mut entry);
+                self.note(&entry, content);
+                Ok(entry.size)
+            }
+        }
+    }
+
+    fn special(&mut self, raw: &Raw<'_>, content: u64) -> Result<u64, StoreError> {
+        let size = raw.size().map_err(|error| self.unusable(error.0))?;
+        if size > RECORDS {
+            return Err(self.unusable("the PAX records or the name of an entry are over 1 MiB"));
+        }
+        let mut data = vec![0; size as usize];
+        self.read(&mut data, content)?;
+        let text = || data.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        match raw.type_flag() {
+            b'x' => self.records.read(&data).map_err(|error| self.unusable(error.0))?,
+            b'L' => self.records.set_path(text()),
+            b'K' => self.records.set_link(text()),
+            _ => {}
+        }
+        Ok(size)
+    }
+
+    fn note(&mut self, entry: &Entry, content: u64) {
+        let Some(name) = text(&entry.path) else { return };
+        let target = match entry.kind {
+            Kind::File => {
+                self.files.insert(name, Part { offset: content, size: entry.size });
+                return;
+            }
+            Kind::HardLink => text(&entry.link),
+            Kind::Symlink => beside(&name, &entry.link),
+            _ => None,
+        };
+        self.links.extend(target.map(|target| (name, target)));
+    }
+
+    fn finish(mut self) -> BTreeMap<String, Part> {
+        for (name, target) in self.links {
+            if let Some(part) = self.files.get(&target).copied() {
+                self.files.insert(name, part);
+            }
+        }
+        self.files
+    }
 }
 
 fn text(name: &[u8]) -> Option<String> {
