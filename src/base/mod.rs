@@ -2,6 +2,8 @@
 
 mod bootstrap;
 mod configuration;
+mod image;
 
 pub(crate) use bootstrap::{BootstrapRequest, bootstrap};
-pub(crate) use configuration::{BaseConfiguration, Image, Role};
+pub(crate) use configuration::{BaseConfiguration, Role};
+pub(crate) use image::{config, distribution};

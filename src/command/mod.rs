@@ -1,8 +1,10 @@
 //! The commands: one file each, with its arguments.
 
 mod base;
+mod builder;
 mod completion;
 mod config;
+mod shared;
 
 use std::process::ExitCode;
 
@@ -25,6 +27,9 @@ enum Command {
     /// Make build and run images out of Debian packages
     #[command(subcommand)]
     Base(base::BaseCommand),
+    /// Make and inspect builders
+    #[command(subcommand, visible_alias = "builders")]
+    Builder(builder::BuilderCommand),
     /// Show and change the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -44,6 +49,7 @@ pub(crate) fn run() -> ExitCode {
     output::start(arguments.output);
     let outcome = match arguments.command {
         Command::Base(command) => base::run(command),
+        Command::Builder(command) => builder::run(command),
         Command::Config(command) => config::run(command),
         Command::Completion(arguments) => completion::run(&arguments),
     };
