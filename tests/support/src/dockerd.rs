@@ -7,6 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::process::{Outcome, Server, require_tool};
+use crate::user;
 
 /// A daemon that lives as long as this value. Containers share the network of the machine.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ impl Dockerd {
         for program in ["/usr/sbin/dockerd", "/usr/bin/docker"] {
             require_tool(program, "docker.io");
         }
+        assert!(user::is_root(), "this test starts a Docker daemon: run the tests as root");
         let directory = TempDir::new().expect("a temporary folder");
         let path = |name: &str| directory.path().join(name);
         let mut command = Command::new("/usr/sbin/dockerd");

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// An answer to a GET request.
@@ -13,16 +14,29 @@ pub struct Answer {
     pub body: String,
 }
 
-/// A port of the loopback interface that nobody listened on a moment ago.
+/// Ports below those that the kernel gives to outgoing connections, one after the other: a port that it picked itself
+/// could be taken again, by any client, before the server listens on it.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+
+/// A port of the loopback interface that nobody listens on, and that no other test of this process is given.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port on loopback")
-        .port()
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 20_000;
+    // Other test processes start elsewhere.
+    let start = u16::try_from(std::process::id() % u32::from(COUNT)).expect("less than the number of ports");
+    for _ in 0..COUNT {
+        let offset =
+            (u32::from(start) + u32::from(NEXT_PORT.fetch_add(1, Ordering::Relaxed))) % u32::from(COUNT);
+        let port = FIRST + u16::try_from(offset).expect("less than the number of ports");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("all ports from {FIRST} on are taken");
 }
 
 /// One GET of `path` from a server on loopback, without retrying.
