@@ -9,12 +9,12 @@
 //! No name moves before everything it needs is there. Layers of the run image are never read when they are where the app
 //! image goes, or can be mounted there.
 
+mod assemble;
 mod cache;
 mod config;
 mod layers;
 mod made;
 mod plan;
-mod publish;
 mod sbom;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -257,7 +257,7 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     let made = layers::make(planned.layers, image, family, format, &input.sink)?;
     let config = config::make(input, &base, &build, planned.stores, &made, &entrypoint)?;
     let manifest =
-        publish::publish(input, &names, &base, previous.as_ref(), family, &made, config.to_bytes())?;
+        assemble::publish(input, &names, &base, previous.as_ref(), family, &made, config.to_bytes())?;
     let reused_layers = made.iter().filter(|layer| layer.is_reused()).count();
     for name in input.images {
         tracing::info!("Saved {name} ({})", manifest.digest());

@@ -15,6 +15,8 @@ mod image_layers;
 mod module_environment;
 mod module_process;
 mod module_store;
+mod publish;
+pub mod rebase;
 pub mod restore;
 pub mod run_image;
 

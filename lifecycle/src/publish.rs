@@ -1,0 +1,129 @@
+//! Puts an image where it goes: blobs and configuration, then the manifest, and only then its names.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use longshore_image::{
+    BlobOpener, BlobSource, Descriptor, Digest, ImageStore, Manifest, ManifestFormat, MediaType, Platform,
+    Reference, StoreError,
+};
+use rayon::prelude::*;
+
+/// A blob that an image needs.
+pub(crate) struct Upload {
+    descriptor: Descriptor,
+    source: BlobSource,
+    mount_from: Option<Reference>,
+}
+
+impl Upload {
+    /// A blob at hand.
+    pub(crate) fn new(descriptor: Descriptor, source: BlobSource) -> Self {
+        Self { descriptor, source, mount_from: None }
+    }
+
+    /// A configuration, with its descriptor.
+    pub(crate) fn config(config: Bytes, family: ManifestFormat) -> (Descriptor, Self) {
+        let descriptor = Descriptor::new(MediaType::Config(family), Digest::of(&config), config.len() as u64);
+        (descriptor.clone(), Self::new(descriptor, BlobSource::Bytes(config)))
+    }
+
+    /// A blob of another image. Where both are in one place it is mounted; it is read only where that is impossible.
+    pub(crate) fn of_image(
+        descriptor: Descriptor,
+        store: &Arc<dyn ImageStore>,
+        image: &Reference,
+        target: &Arc<dyn ImageStore>,
+    ) -> Self {
+        let opener = BlobOpener::of(Arc::clone(store), image.clone(), descriptor.clone());
+        let mount_from = Arc::ptr_eq(store, target).then(|| image.clone());
+        Self { descriptor, source: BlobSource::Lazy(opener), mount_from }
+    }
+}
+
+/// What could not be done with which image.
+#[derive(Debug)]
+pub(crate) struct PublishError {
+    pub(crate) action: &'static str,
+    pub(crate) reference: String,
+    pub(crate) source: Box<StoreError>,
+}
+
+impl PublishError {
+    fn of(action: &'static str, reference: &Reference) -> impl FnOnce(StoreError) -> Self + use<> {
+        let reference = reference.familiar();
+        move |source| Self { action, reference, source: Box::new(source) }
+    }
+}
+
+/// Publishes an image under all names. A name that is the image already costs one question and nothing else.
+pub(crate) fn publish(
+    target: &Arc<dyn ImageStore>,
+    names: &[Reference],
+    platform: &Platform,
+    manifest: &Manifest,
+    uploads: &[Upload],
+) -> Result<(), PublishError> {
+    let mut moving = Vec::new();
+    for name in names {
+        if points_to(target, name, platform, manifest)? {
+            tracing::debug!("{name} is {} already", manifest.digest());
+        } else {
+            moving.push(name);
+        }
+    }
+    let mut done: Vec<&Reference> = Vec::new();
+    for &name in &moving {
+        // Names may be of several repositories of the registry; blobs are needed once in each.
+        if !done.iter().any(|known| known.same_repository(name)) {
+            upload(target, name, done.first().copied(), uploads)?;
+            done.push(name);
+        }
+    }
+    moving
+        .into_iter()
+        .try_for_each(|name| target.put_manifest(name, manifest).map_err(PublishError::of("write", name)))
+}
+
+/// Puts the blobs into the repository of `name`. `first` is a repository that has got them just before.
+pub(crate) fn upload(
+    target: &Arc<dyn ImageStore>,
+    name: &Reference,
+    first: Option<&Reference>,
+    uploads: &[Upload],
+) -> Result<(), PublishError> {
+    uploads.par_iter().try_for_each(|upload| {
+        let mount_from = first.or(upload.mount_from.as_ref());
+        let mount_from =
+            mount_from.filter(|from| from.registry() == name.registry() && !from.same_repository(name));
+        let outcome = target.write_blob(name, &upload.descriptor, &upload.source, mount_from);
+        let outcome = outcome.map_err(PublishError::of("write a blob of", name))?;
+        tracing::debug!("blob {}: {outcome:?}", upload.descriptor.digest);
+        Ok(())
+    })
+}
+
+fn points_to(
+    target: &Arc<dyn ImageStore>,
+    name: &Reference,
+    platform: &Platform,
+    manifest: &Manifest,
+) -> Result<bool, PublishError> {
+    match target.resolve(name, platform) {
+        Ok(found) => {
+            Ok(found
+                .is_some_and(|image| image.index.is_none() && image.manifest.digest() == manifest.digest()))
+        }
+        // What stands there will be replaced, whatever is wrong with it.
+        Err(
+            StoreError::NoPlatform { .. }
+            | StoreError::NotFoundBlob { .. }
+            | StoreError::InvalidManifest { .. }
+            | StoreError::InvalidConfig { .. }
+            | StoreError::Contradiction { .. }
+            | StoreError::DigestMismatch { .. }
+            | StoreError::SizeMismatch { .. },
+        ) => Ok(false),
+        Err(source) => Err(PublishError::of("read", name)(source)),
+    }
+}
