@@ -125,7 +125,7 @@ fn run_images_may_be_elsewhere() {
     fixture.export();
     let elsewhere = Fixture::new();
     base_image(&elsewhere.store, "run:1", "three", |_| {});
-    let store: Arc<dyn ImageStore> = elsewhere.store.clone();
+    let store: Arc<dyn ImageStore> = elsewhere.store;
     let images = ["app:1".to_owned()];
     rebase(&RebaseInput { run_image_store: store, ..input(&fixture, &images) }).unwrap();
     let image = fixture.image("app:1");

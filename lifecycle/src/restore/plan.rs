@@ -151,7 +151,8 @@ mod tests {
         let (lc, lc2) = (layer("lc", "x"), layer("lc", "y"));
         let (l, bl, c) = (layer("l", "x"), layer("bl", "x"), layer("c", "y"));
         type Layer<'a> = Option<&'a LayerMetadata>;
-        let table: &[(Layer<'_>, Layer<'_>, &str, (char, Option<Origin>))] = &[
+        type Outcome = (char, Option<Origin>);
+        let table: &[(Layer<'_>, Layer<'_>, &str, Outcome)] = &[
             (Some(&lc), Some(&lc2), "0.14", ('x', None)),
             (Some(&lc), None, "0.14", ('-', None)),
             (None, Some(&lc), "0.13", ('-', None)),
