@@ -3,6 +3,7 @@
 //! Names are split by us and opened by the kernel within one directory (`openat2`); nothing is written, given away or
 //! removed by a path that somebody else may change meanwhile. See [`Policy`] for what is unpacked and how.
 
+mod ahead;
 mod apply;
 mod error;
 pub(crate) mod header;
@@ -53,5 +54,6 @@ pub fn apply(reader: impl Read, root: BorrowedFd<'_>, policy: &Policy) -> Result
 /// As [`apply`]; when the directory cannot be opened.
 pub fn extract_into(reader: impl Read + Send, root: &Path, policy: &Policy) -> Result<Applied, UnpackError> {
     let root = apply::open_root(root)?;
-    apply(decompress::decompress(reader).map_err(UnpackError::Read)?, root.as_fd(), policy)
+    let reader = decompress::decompress(reader).map_err(UnpackError::Read)?;
+    ahead::read_ahead(reader, |reader| apply(reader, root.as_fd(), policy))
 }
