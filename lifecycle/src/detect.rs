@@ -90,6 +90,10 @@ impl DetectOutput {
 /// When an input cannot be used, or no group fits the app: then a table of everything that was tried is logged, and is
 /// in the error.
 pub fn detect(input: &DetectInput) -> Result<DetectOutput, DetectError> {
+    // Spec: buildpack.md "Execution Environments".
+    if input.exec_env.contains('/') {
+        return Err(DetectError::ExecEnv(input.exec_env.clone()));
+    }
     let order = read_order(input)?;
     let mut modules = KnownModules::new(&input.modules, &order);
     modules.check_order()?;

@@ -341,6 +341,8 @@ fn buildpacks_of_other_execution_environments_are_skipped() {
     world.buildpack("b", pass(), "");
     world.order(&[&["a", "b"]]);
     assert_eq!(ids(&passes(&world)), ["b"]);
+    world.exec_env = "te/st";
+    fails(&world, ExitCode::InvalidArguments);
     world.exec_env = "test";
     assert_eq!(ids(&passes(&world)), ["a", "b"]);
     world.exec_env = "production";

@@ -23,6 +23,9 @@ pub enum DetectError {
         /// The order.
         path: PathBuf,
     },
+    /// The execution environment has a character that is reserved.
+    #[error("the execution environment '{0}' must not have a '/'; set CNB_EXEC_ENV to a plain name")]
+    ExecEnv(String),
     /// There is no app.
     #[error("the app directory {} does not exist; check the path", path.display())]
     NoApp {
@@ -73,6 +76,7 @@ impl DetectError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::File(_) => ExitCode::Failed,
+            Self::ExecEnv(_) => ExitCode::InvalidArguments,
             Self::TopLevelModule { source, .. } => source.exit_code_or(ExitCode::Failed),
             Self::NestedModule { source, .. } => source.exit_code_or(ExitCode::Detect),
             Self::EmptyOrder { .. } => ExitCode::NoneDetected,

@@ -213,7 +213,20 @@ fn here_documents(rest: &str) -> Vec<HereDocument<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{prop_assert, proptest};
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(FROM|RUN|ARG|#|<<|A|\\\\|`|\\n| |\t|é|escape=|\\$\\{base_image\\}){0,40}") {
+            // The number of instructions never exceeds the number of lines.
+            prop_assert!(instructions(&text).len() <= text.lines().count());
+            if let Ok(dockerfile) = Dockerfile::parse(DockerfileKind::Run, &text) {
+                prop_assert!(dockerfile.new_base.as_deref() != Some(""));
+            }
+        }
+    }
 
     #[test]
     fn dockerfiles_are_understood() {
