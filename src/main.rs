@@ -3,16 +3,20 @@
 mod base;
 mod builder;
 mod command;
+mod container;
 mod creation_time;
 mod directories;
 mod images;
 mod output;
 mod programs;
 mod project;
+mod rootfs;
 mod settings;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Sandboxes start this program again as their helper, which needs a process with one thread.
+    longshore_sandbox::init_with(&[rootfs::UNPACK]);
     command::run()
 }

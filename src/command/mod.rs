@@ -4,6 +4,8 @@ mod base;
 mod builder;
 mod completion;
 mod config;
+mod doctor;
+mod run;
 mod shared;
 
 use std::process::ExitCode;
@@ -33,6 +35,10 @@ enum Command {
     /// Show and change the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Start an app image in a sandbox
+    Run(run::RunArguments),
+    /// Check what this machine allows, and say what to do about the rest
+    Doctor,
     /// Print the completion script of a shell
     Completion(completion::Arguments),
 }
@@ -48,13 +54,15 @@ pub(crate) fn run() -> ExitCode {
     let arguments = Arguments::parse();
     output::start(arguments.output);
     let outcome = match arguments.command {
-        Command::Base(command) => base::run(command),
-        Command::Builder(command) => builder::run(command),
-        Command::Config(command) => config::run(command),
-        Command::Completion(arguments) => completion::run(&arguments),
+        Command::Base(command) => base::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Builder(command) => builder::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Config(command) => config::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Run(arguments) => run::run(arguments),
+        Command::Doctor => doctor::run(),
+        Command::Completion(arguments) => completion::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output::error(&error);
             ExitCode::from(exit_code(&error))
