@@ -100,7 +100,10 @@ mod tests {
     use super::*;
 
     fn config(json: &str) -> Config {
-        Config::parse(format!(r#"{{"architecture":"amd64","os":"linux","config":{json},"rootfs":{{"type":"layers","diff_ids":[]}}}}"#).as_bytes()).unwrap()
+        let json = format!(
+            r#"{{"architecture":"amd64","os":"linux","config":{json},"rootfs":{{"type":"layers","diff_ids":[]}}}}"#
+        );
+        Config::parse(json).unwrap()
     }
 
     #[test]
