@@ -6,6 +6,7 @@
 
 mod extract;
 mod plan;
+mod refresh;
 mod sbom;
 
 use std::fs;
@@ -25,6 +26,7 @@ use crate::directory::{MappedDirectory, Owner};
 pub use extract::ExtractError;
 pub(crate) use extract::extract;
 use plan::{Decision, Origin};
+pub use refresh::{RefreshError, RefreshInput, refresh};
 
 /// What restore works on.
 pub struct RestoreInput<'a> {
