@@ -25,12 +25,14 @@ use std::sync::Arc;
 use longshore_cnb::PlatformApi;
 use longshore_cnb::analyzed::Analyzed;
 use longshore_cnb::build_metadata::LauncherMetadata;
-use longshore_cnb::group::Group;
+use longshore_cnb::build_toml::BuildToml;
+use longshore_cnb::go_toml;
+use longshore_cnb::group::{Group, GroupElement, directory_name};
 use longshore_cnb::lifecycle_metadata::RunImageNames;
-use longshore_cnb::metadata_toml::BuildMetadata;
+use longshore_cnb::metadata_toml::{BuildMetadata, BuildpackBomEntry};
 use longshore_cnb::project_metadata::ProjectMetadata;
 use longshore_cnb::report::{ImageReport, Report};
-use longshore_cnb::toml_file::TomlFileError;
+use longshore_cnb::toml_file::{self, TomlFileError};
 use longshore_image::layer::{LayerError, Ownership};
 use longshore_image::{
     BlobSink, Image, ImageStore, InvalidReference, LayerFormat, Manifest, ManifestFormat, Platform,
@@ -244,6 +246,7 @@ impl ExportError {
 pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     let names = names(input.images)?;
     let build = BuildMetadata::read(&input.layers.host)?;
+    let build_bom = build_bom(input)?;
     let entrypoint = config::entrypoint(input.process_type.as_deref(), &build)?;
     if input.platform_api.has_launcher_sbom() {
         sbom::copy_launcher_sbom(input)?;
@@ -263,7 +266,7 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
         tracing::info!("Saved {name} ({})", manifest.digest());
     }
     Ok(ExportOutput {
-        report: Report { build_bom: Vec::new(), image: report(input, &manifest, &config) },
+        report: Report { build_bom, image: report(input, &manifest, &config) },
         manifest,
         reused_layers,
         added_layers: made.len() - reused_layers,
@@ -284,6 +287,27 @@ fn report(input: &ExportInput<'_>, manifest: &Manifest, config: &longshore_image
             ImageReport { tags, image_id: Some(config.image_id().to_string()), ..ImageReport::default() }
         }
     }
+}
+
+/// The legacy bill of materials of the build, which older platforms find in `report.toml`.
+fn build_bom(input: &ExportInput<'_>) -> Result<Vec<go_toml::Table>, ExportError> {
+    let mut bom = Vec::new();
+    if input.platform_api.has_legacy_sbom_file() {
+        return Ok(bom);
+    }
+    for buildpack in &input.group.buildpacks {
+        let path = input.layers.host.join(directory_name(&buildpack.id)).join("build.toml");
+        let build: BuildToml = toml_file::read_optional(&path)?.unwrap_or_default();
+        // The reference leaves these two out here.
+        let buildpack = GroupElement { api: String::new(), homepage: String::new(), ..buildpack.clone() };
+        bom.extend(
+            build
+                .bom
+                .into_iter()
+                .map(|entry| BuildpackBomEntry { entry, buildpack: buildpack.clone() }.to_toml()),
+        );
+    }
+    Ok(bom)
 }
 
 fn names(images: &[String]) -> Result<Vec<Reference>, ExportError> {

@@ -45,6 +45,18 @@ pub struct BuildpackBomEntry {
     pub buildpack: GroupElement,
 }
 
+impl BuildpackBomEntry {
+    /// The entry in `metadata.toml` and `report.toml`.
+    #[must_use]
+    pub fn to_toml(&self) -> go_toml::Table {
+        go_toml::Table::new()
+            .with("name", &self.entry.name)
+            .with_filled("version", &self.entry.version)
+            .with("metadata", go_toml::Value::Table((&self.entry.metadata).into()))
+            .with("buildpack", group_element(&self.buildpack))
+    }
+}
+
 /// Where the file is: `config/metadata.toml` in the layers directory.
 #[must_use]
 pub fn path_in(layers: &Path) -> PathBuf {
@@ -79,7 +91,7 @@ impl BuildMetadata {
             self.slices.iter().map(|slice| go_toml::Table::new().with_some("paths", slice.paths.as_deref()));
         let processes = self.processes.iter().map(|process| process.to_toml(platform_api));
         go_toml::Table::new()
-            .with_filled("bom", self.bom.iter().map(bom_entry).collect::<Vec<_>>())
+            .with_filled("bom", self.bom.iter().map(BuildpackBomEntry::to_toml).collect::<Vec<_>>())
             .with("buildpacks", elements(&self.buildpacks))
             .with_filled("extensions", elements(&self.extensions))
             .with_some("labels", unless_empty(labels.collect()))
@@ -102,14 +114,6 @@ fn group_element(element: &GroupElement) -> go_toml::Table {
         .with("version", &element.version)
         .with_filled("api", &element.api)
         .with_filled("homepage", &element.homepage)
-}
-
-fn bom_entry(entry: &BuildpackBomEntry) -> go_toml::Table {
-    go_toml::Table::new()
-        .with("name", &entry.entry.name)
-        .with_filled("version", &entry.entry.version)
-        .with("metadata", go_toml::Value::Table((&entry.entry.metadata).into()))
-        .with("buildpack", group_element(&entry.buildpack))
 }
 
 #[cfg(test)]

@@ -352,3 +352,21 @@ fn cached_layers_are_written_once() {
     write();
     assert!(file(&sha("cached")).exists() && !old.exists());
 }
+
+#[test]
+fn the_legacy_bill_of_materials_is_in_the_report_of_older_platforms() {
+    let fixture = Fixture::new();
+    let text = "[[bom]]\nname = \"dep\"\n[bom.metadata]\nversion = \"1\"\n";
+    fs::write(fixture.path("layers/acme_web/build.toml"), text).unwrap();
+    let images = ["app:1".to_owned()];
+    let report = |api| {
+        let platform_api = PlatformApi::parse(api).unwrap();
+        export(&ExportInput { platform_api, ..fixture.input(&images) }).unwrap().report.to_document()
+    };
+    let expected = concat!(
+        "[build]\n\n  [[build.bom]]\n    name = \"dep\"\n    [build.bom.metadata]\n      version = \"1\"\n",
+        "    [build.bom.buildpack]\n      id = \"acme/web\"\n      version = \"1.0\"\n\n[image]\n",
+    );
+    assert!(report("0.8").starts_with(expected), "{}", report("0.8"));
+    assert!(report("0.9").starts_with("[image]\n"));
+}
