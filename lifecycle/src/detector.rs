@@ -5,12 +5,13 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use longshore_cnb::TomlFileError;
+use longshore_cnb::order::OrderToml;
+use longshore_cnb::{TomlFileError, toml_file};
 use thiserror::Error;
 
-use crate::ExitCode;
 use crate::detect::{DetectError, DetectInput, DetectOutput, detect};
 use crate::generate::{GenerateError, GenerateInput, generate};
+use crate::{ExitCode, ExperimentalError, ExperimentalMode};
 
 /// What the detector is given, beside what detection is given, and where it writes.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct DetectorInput {
     pub generated: PathBuf,
     /// `<run>`: the run images that the platform knows; need not exist.
     pub run: PathBuf,
+    /// Whether image extensions may be used before the Platform API in which they are stable.
+    pub experimental: ExperimentalMode,
     /// Where image extensions write their standard output and error; this process's standard output when absent.
     pub output: Option<File>,
 }
@@ -38,9 +41,12 @@ pub enum DetectorError {
     /// Generation failed.
     #[error(transparent)]
     Generate(#[from] GenerateError),
-    /// An output could not be written.
+    /// The order could not be read, or an output could not be written.
     #[error(transparent)]
-    Write(#[from] TomlFileError),
+    File(#[from] TomlFileError),
+    /// Image extensions are experimental in this Platform API.
+    #[error(transparent)]
+    Experimental(#[from] ExperimentalError),
 }
 
 impl DetectorError {
@@ -49,7 +55,7 @@ impl DetectorError {
         match self {
             Self::Detect(error) => error.exit_code(),
             Self::Generate(error) => error.exit_code(),
-            Self::Write(_) => ExitCode::Failed,
+            Self::File(_) | Self::Experimental(_) => ExitCode::Failed,
         }
     }
 }
@@ -61,6 +67,7 @@ impl DetectorError {
 ///
 /// When detection or generation fails, or an output cannot be written.
 pub fn run(input: DetectorInput) -> Result<DetectOutput, DetectorError> {
+    check_experimental(&input)?;
     let detected = detect(&input.detect)?;
     detected.write(&input.group, &input.plan)?;
     if detected.group.extensions.is_empty() {
@@ -84,4 +91,16 @@ pub fn run(input: DetectorInput) -> Result<DetectOutput, DetectorError> {
     })?;
     generated.write(&analyzed, &input.plan)?;
     Ok(DetectOutput { plan: generated.plan, ..detected })
+}
+
+/// Image extensions were experimental before Platform API 0.13.
+fn check_experimental(input: &DetectorInput) -> Result<(), DetectorError> {
+    if input.detect.platform_api.has_stable_extensions() {
+        return Ok(());
+    }
+    let order: OrderToml = toml_file::read(&input.detect.order)?;
+    if !order.extensions.is_empty() {
+        input.experimental.guard("Extending images with Dockerfiles of image extensions")?;
+    }
+    Ok(())
 }

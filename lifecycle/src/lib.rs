@@ -8,6 +8,7 @@ pub mod detect;
 pub mod detector;
 mod directory;
 mod exit_code;
+mod experimental;
 pub mod export;
 pub mod generate;
 mod image_identifier;
@@ -24,6 +25,7 @@ use longshore_image::Timestamp;
 
 pub use directory::{LayersDirectoryError, MalformedLayer, MappedDirectory, Owner};
 pub use exit_code::ExitCode;
+pub use experimental::{ExperimentalError, ExperimentalMode};
 pub use image_identifier::Identify;
 pub use module_store::{Module, ModuleError, ModuleStore};
 

@@ -4,10 +4,10 @@
 
 mod support;
 
-use longshore_lifecycle::ExitCode;
 use longshore_lifecycle::detect::detect;
 use longshore_lifecycle::detector::{self, DetectorInput};
 use longshore_lifecycle::generate::{GenerateError, GenerateOutput, generate};
+use longshore_lifecycle::{ExitCode, ExperimentalMode};
 
 use crate::support::{World, names};
 
@@ -154,18 +154,22 @@ fn the_outputs_are_written() {
     assert!(world.path("layers/plan.toml").is_file());
 }
 
-#[test]
-fn the_detector_generates_when_there_are_extensions() {
-    let world = world(&[("e", &write("run.Dockerfile", "FROM run:new"))]);
-    let input = |world: &World| DetectorInput {
+fn detector_input(world: &World, experimental: ExperimentalMode) -> DetectorInput {
+    DetectorInput {
         detect: world.detect_input(),
         group: world.path("layers/group.toml"),
         plan: world.path("layers/plan.toml"),
         generated: world.path("layers/generated"),
         run: world.path("run.toml"),
+        experimental,
         output: None,
-    };
-    detector::run(input(&world)).expect("succeeds");
+    }
+}
+
+#[test]
+fn the_detector_generates_when_there_are_extensions() {
+    let world = world(&[("e", &write("run.Dockerfile", "FROM run:new"))]);
+    detector::run(detector_input(&world, ExperimentalMode::Fail)).expect("succeeds");
     assert!(world.read("layers/group.toml").contains("[[group-extensions]]"));
     assert!(world.read("layers/analyzed.toml").contains("image = \"run:new\""));
     assert!(world.path("layers/generated/e/run.Dockerfile").is_file());
@@ -173,7 +177,19 @@ fn the_detector_generates_when_there_are_extensions() {
     let before = "[run-image]\nimage = 'run:old'\n";
     world.write("layers/analyzed.toml", before);
     world.order(&[&["a"]]);
-    detector::run(input(&world)).expect("succeeds");
+    detector::run(detector_input(&world, ExperimentalMode::Fail)).expect("succeeds");
     assert!(!world.read("layers/group.toml").contains("extensions"));
     assert_eq!(world.read("layers/analyzed.toml"), before);
+}
+
+#[test]
+fn extensions_are_experimental_before_platform_api_0_13() {
+    let mut world = world(&[("e", &write("run.Dockerfile", "FROM run:new"))]);
+    world.platform_api = "0.12";
+    let error = detector::run(detector_input(&world, ExperimentalMode::Fail)).expect_err("refused");
+    assert_eq!(error.exit_code(), ExitCode::Failed);
+    assert!(error.to_string().contains("CNB_EXPERIMENTAL_MODE"), "{error}");
+    detector::run(detector_input(&world, ExperimentalMode::Warn)).expect("accepted");
+    world.order(&[&["a"]]);
+    detector::run(detector_input(&world, ExperimentalMode::Fail)).expect("no extension is used");
 }
