@@ -1,5 +1,7 @@
 //! Exports into a local store: first build, unchanged rebuild, changed rebuild, and what must be refused.
 
+mod registry;
+
 use std::fs;
 use std::path::Path;
 

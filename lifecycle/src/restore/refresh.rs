@@ -128,7 +128,7 @@ mod tests {
             group: &Group { extensions, ..Group::default() },
             build_image: Some("run:1"),
             platform: Platform::linux("amd64"),
-            store: fixture.store.clone(),
+            store: fixture.store,
             identify: Identify::ByImageId,
         };
         let run_image = RunImage { image: image.to_owned(), extend, ..RunImage::default() };
