@@ -20,6 +20,9 @@ use crate::{Descriptor, Digest, Reference};
 /// How many chunks are received ahead of the reader.
 const AHEAD: usize = 32;
 
+/// After so many bytes the attempts are counted anew; fewer may be what a connection that never works lets through.
+const PROGRESS: u64 = 1 << 20;
+
 type Chunk = Result<Bytes, RegistryError>;
 
 impl Core {
@@ -72,7 +75,7 @@ impl Core {
                 Err(error) if error.is_transient() => error,
                 other => return other,
             };
-            if offset > before {
+            if offset - before >= PROGRESS {
                 attempt = 1;
             }
             self.transport.wait(reference.registry(), attempt, error, None).await?;

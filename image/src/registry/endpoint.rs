@@ -152,17 +152,17 @@ mod tests {
     fn locations() {
         let base = "https://reg.example/v2/app/blobs/uploads/";
         let table = [
-            ("/v2/app/blobs/uploads/1?state=x", Ok("https://reg.example/v2/app/blobs/uploads/1?state=x")),
-            ("1?a=b", Ok("https://reg.example/v2/app/blobs/uploads/1?a=b")),
-            ("//other.example/1", Ok("https://other.example/1")),
-            ("https://s3.example/b?sig=1", Ok("https://s3.example/b?sig=1")),
-            ("http://reg.example/1", Err(())),
-            ("ftp://reg.example/1", Err(())),
-            ("https://[", Err(())),
+            ("/v2/app/blobs/uploads/1?state=x", Some("https://reg.example/v2/app/blobs/uploads/1?state=x")),
+            ("1?a=b", Some("https://reg.example/v2/app/blobs/uploads/1?a=b")),
+            ("//other.example/1", Some("https://other.example/1")),
+            ("https://s3.example/b?sig=1", Some("https://s3.example/b?sig=1")),
+            ("http://reg.example/1", None),
+            ("ftp://reg.example/1", None),
+            ("https://[", None),
         ];
         for (location, expected) in table {
             let resolved = resolve_location(&Url::parse(base).unwrap(), location);
-            assert_eq!(resolved.map(String::from).map_err(|_| ()), expected.map(str::to_owned), "{location}");
+            assert_eq!(resolved.ok().map(String::from).as_deref(), expected, "{location}");
         }
         let origin = |url| Url::parse(url).unwrap();
         assert!(same_origin(&origin("https://a/x"), &origin("https://a:443/y")));

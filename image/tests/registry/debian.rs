@@ -71,7 +71,7 @@ fn blobs_come_from_other_repositories_files_and_stores() {
     let app = reference(&server.host(), "app:v1");
     assert_eq!(registry.write_blob(&app, &blob, &never, Some(&base)).unwrap(), BlobOutcome::Mounted);
     let missing = reference(&server.host(), "missing:v1");
-    let source = BlobSource::Lazy(BlobOpener::of(registry.clone(), base.clone(), blob.clone()));
+    let source = BlobSource::Lazy(BlobOpener::of(registry.clone(), base, blob.clone()));
     let lazy = reference(&server.host(), "lazy:v1");
     // The registry takes blobs from a repository that does not have them, for it knows them: the link must be new.
     registry.write_blob(&lazy, &blob, &source, Some(&missing)).unwrap();

@@ -20,6 +20,7 @@ pub mod http;
 pub mod layout;
 pub mod podman;
 pub mod process;
+pub mod registry;
 pub mod repository;
 pub mod skopeo;
 pub mod tiny;
