@@ -14,10 +14,12 @@ use std::sync::Mutex;
 use anyhow::{Context, bail};
 use longshore_image::unpack::{self, OverlayAttribute, Owner, Policy, SpecialFiles, Whiteouts};
 use longshore_image::{Descriptor, DiffId, Image, ImageStore};
-use longshore_sandbox::{IdMapping, Worker, WorkerFailure, WorkerInput, give_tree, remove_tree};
+use longshore_sandbox::{
+    IdMapping, Worker, WorkerFailure, WorkerFunction, WorkerInput, give_tree, remove_tree,
+};
 
 /// The worker that unpacks a layer: its table entry for [`longshore_sandbox::init_with`].
-pub(crate) const UNPACK: (&str, fn(WorkerInput) -> Result<String, WorkerFailure>) = ("unpack", unpack_inside);
+pub(crate) const UNPACK: (&str, WorkerFunction) = ("unpack", unpack_inside);
 
 /// The unpacked layers of one user.
 #[derive(Debug, Clone)]

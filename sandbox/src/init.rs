@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use crate::message::{Failure, Request, receive};
-use crate::worker::{WorkerFailure, WorkerInput};
+use crate::worker::{WorkerFunction, WorkerInput};
 use crate::{supervisor, worker};
 
 /// The name (`argv[0]`) under which the program is started as a helper.
@@ -15,7 +15,7 @@ pub(crate) const HELPER_NAME: &str = "longshore-sandbox";
 pub(crate) const PROBE_NAME: &str = "longshore-sandbox-probe";
 
 /// A function that does work inside a user namespace, by name.
-pub(crate) type WorkerTable<'a> = &'a [(&'a str, fn(WorkerInput) -> Result<String, WorkerFailure>)];
+pub(crate) type WorkerTable<'a> = &'a [(&'a str, WorkerFunction)];
 
 /// Takes over if this process was started as the sandbox's helper; returns at once otherwise.
 ///
@@ -45,10 +45,10 @@ fn take_over(control: OwnedFd, workers: WorkerTable<'_>) -> i32 {
     let control = UnixStream::from(control);
     let _ = rustix::io::fcntl_setfd(control.as_fd(), rustix::io::FdFlags::CLOEXEC);
     match receive::<Request>(&control) {
-        Ok(Some(Request::Sandbox { spec, mapping })) => supervisor::supervise(control, *spec, mapping),
+        Ok(Some(Request::Sandbox { spec, mapping })) => supervisor::supervise(&control, &spec, &mapping),
         Ok(Some(Request::Work { name, arguments, descriptors, mapping })) => {
             let descriptors = descriptors.into_iter().map(inherited).collect();
-            worker::work(control, workers, &name, WorkerInput { arguments, descriptors }, mapping)
+            worker::work(&control, workers, &name, WorkerInput { arguments, descriptors }, &mapping)
         }
         // The caller has gone, and nobody is there to be told.
         Ok(None) => 1,

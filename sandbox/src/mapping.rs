@@ -41,8 +41,8 @@ impl IdMapping {
                     Self::Shifted { base: SHIFT_BASE, count: SHIFT_COUNT }
                 }
                 // Root of a container that has only some ids itself: pass those on.
-                Some(count) => Self::Shifted { base: 0, count: count.min(SHIFT_COUNT) },
-                None => Self::single(uid, gid),
+                Some(count) if count >= SHIFT_COUNT => Self::Shifted { base: 0, count: SHIFT_COUNT },
+                _ => Self::single(uid, gid),
             };
         }
         Self::single(uid, gid)

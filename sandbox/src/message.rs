@@ -56,6 +56,11 @@ impl Failure {
         }
     }
 
+    /// Whether the kernel said that this process may not do it.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.errno == nix::libc::EPERM
+    }
+
     pub(crate) fn into_error(self) -> SandboxError {
         let source = io::Error::from_raw_os_error(self.errno);
         let path = self.path.map(PathBuf::from);

@@ -1,6 +1,7 @@
 //! The root filesystem: an overlay of layers, with mounts in it.
 
 use std::ffi::CString;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -41,10 +42,9 @@ impl Parts {
 
     /// Takes the parts if this process may do so outside of the namespaces that it is about to make.
     pub(crate) fn take_early(spec: &SandboxSpec, scratch: &Path) -> Result<Option<Self>, Failure> {
-        match take_tree(Path::new("/"), Restriction::ReadOnly) {
-            Ok(_) => Self::take(spec, scratch).map(Some),
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(None),
-            Err(error) => Err(Failure::new(Step::OpenLayer, Some(Path::new("/")), &error)),
+        match Self::take(spec, scratch) {
+            Err(failure) if failure.is_forbidden() => Ok(None),
+            taken => taken.map(Some),
         }
     }
 }
@@ -101,16 +101,26 @@ fn mount_overlay(workshop: &OwnedFd, parts: &Parts) -> Result<OwnedFd, Failure> 
     attach(&parts.scratch, make_point(workshop, "scratch")?).at(Step::MountOverlay)?;
     make_point(workshop, "root")?;
     rustix::process::fchdir(workshop).at(Step::MountOverlay)?;
-    // `userxattr`: the other attributes may only be written by root of the host. `volatile`: what is written is thrown
-    // away, so nothing needs to be on the disk.
-    let options = format!(
-        "lowerdir={},upperdir=scratch/upper,workdir=scratch/work,userxattr,volatile",
-        lower.join(":")
-    );
-    let options = CString::new(options).map_err(std::io::Error::other).at(Step::MountOverlay)?;
-    mount(c"overlay", c"root", c"overlay", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str())
-        .at(Step::MountOverlay)?;
+    let lower = lower.join(":");
+    match mount_with(&lower, "scratch/upper", "scratch/work") {
+        // The scratch directory is on a file system that cannot be the upper one of an overlay, such as another overlay
+        // within a container. Memory can.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            make_point(workshop, "upper")?;
+            make_point(workshop, "work")?;
+            mount_with(&lower, "upper", "work").at(Step::MountOverlay)?;
+        }
+        mounted => mounted.at(Step::MountOverlay)?,
+    }
     open_inside(workshop, Path::new("root"), OFlags::DIRECTORY).at(Step::MountOverlay)
+}
+
+/// `userxattr`: the other attributes may only be written by root of the host. `volatile`: what is written is thrown away,
+/// so nothing needs to be on the disk.
+fn mount_with(lower: &str, upper: &str, work: &str) -> io::Result<()> {
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work},userxattr,volatile");
+    let options = CString::new(options).map_err(io::Error::other)?;
+    Ok(mount(c"overlay", c"root", c"overlay", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str())?)
 }
 
 fn make_point(workshop: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {

@@ -25,18 +25,18 @@ use crate::spec::{Network, SandboxSpec};
 pub(crate) const CANCEL: u8 = 0xff;
 
 /// Runs the sandbox to its end, tells the caller, and returns the exit code of the helper.
-pub(crate) fn supervise(control: UnixStream, spec: SandboxSpec, mapping: IdMapping) -> i32 {
+pub(crate) fn supervise(control: &UnixStream, spec: &SandboxSpec, mapping: &IdMapping) -> i32 {
     // A terminal sends its signals to the whole foreground group; only the caller shall pass them on.
     let _ = rustix::process::setsid();
-    let event = Scratch::make(&spec.scratch, &mapping)
+    let event = Scratch::make(&spec.scratch, mapping)
         .at_path(Step::MakeScratch, &spec.scratch)
         .and_then(|scratch| {
-            let event = contain(&control, &spec, &mapping, &scratch);
+            let event = contain(control, spec, mapping, &scratch);
             let removed = scratch.remove().at_path(Step::MakeScratch, &spec.scratch);
             event.and_then(|event| removed.map(|()| event))
         })
         .unwrap_or_else(Event::Failed);
-    i32::from(send(&control, &event).is_err())
+    i32::from(send(control, &event).is_err())
 }
 
 fn contain(
@@ -68,7 +68,7 @@ fn contain(
         fork_into(flags, move || {
             // The first process must notice when the supervisor goes before it has said "go".
             close_early(kept);
-            inner.run()
+            inner.run();
         })
         .at(Step::MakeNamespaces)?
     };

@@ -30,6 +30,9 @@ pub struct Worker<'a> {
     descriptors: Vec<BorrowedFd<'a>>,
 }
 
+/// A function that works inside a user namespace; its answer goes to who asked for it.
+pub type WorkerFunction = fn(WorkerInput) -> Result<String, WorkerFailure>;
+
 /// What a worker is given.
 #[derive(Debug)]
 pub struct WorkerInput {
@@ -98,14 +101,14 @@ impl<'a> Worker<'a> {
 
 /// The helper's side: enters the namespace, calls the function, tells the caller; the exit code of the helper.
 pub(crate) fn work(
-    control: UnixStream,
+    control: &UnixStream,
     workers: WorkerTable<'_>,
     name: &str,
     input: WorkerInput,
-    mapping: IdMapping,
+    mapping: &IdMapping,
 ) -> i32 {
-    let event = work_inside(&control, workers, name, input, &mapping).unwrap_or_else(Event::Failed);
-    i32::from(send(&control, &event).is_err())
+    let event = work_inside(control, workers, name, input, mapping).unwrap_or_else(Event::Failed);
+    i32::from(send(control, &event).is_err())
 }
 
 fn work_inside(

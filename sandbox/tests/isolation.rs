@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 
-use longshore_sandbox::Network;
+use longshore_sandbox::{Mount, Network};
 
 use crate::Test;
 use crate::support::{Machine, output, text};
@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("isolation::open_files_do_not_leak", open_files_do_not_leak),
     ("isolation::proc_is_masked", proc_is_masked),
     ("isolation::system_calls_are_denied", system_calls_are_denied),
+    ("isolation::nested_sandboxes_are_refused", nested_sandboxes_are_refused),
     ("isolation::abstract_sockets_are_denied", abstract_sockets_are_denied),
     ("isolation::no_network_but_loopback", no_network_but_loopback),
     ("isolation::devices", devices),
@@ -87,6 +88,20 @@ fn system_calls_are_denied() {
     {
         assert_eq!(crate::workers::try_inside(&machine, name), "denied", "{name}");
     }
+}
+
+/// Row 57 of the fault table: the inner sandbox says that a seccomp filter is in its way.
+fn nested_sandboxes_are_refused() {
+    let machine = Machine::new();
+    let program = fs::read_link("/proc/self/exe").unwrap();
+    let mut spec = machine.spec(&["/program", "--nested"]);
+    spec.mounts.push(Mount::read_only(program, "/program"));
+    assert_eq!(
+        text(&spec),
+        "cannot make a user namespace: a seccomp filter of the surrounding container forbids it; start the container \
+         with `--security-opt seccomp=unconfined --security-opt apparmor=unconfined` (Docker, Podman) or a \
+         `seccompProfile` of type `Unconfined` (Kubernetes)"
+    );
 }
 
 /// Row 51: session buses and container engines listen on abstract sockets, which no mount namespace hides.

@@ -13,6 +13,7 @@ use crate::support::{Machine, mapping, output};
 pub(crate) const TESTS: &[Test] = &[
     ("lifetime::signals_are_passed_on", signals_are_passed_on),
     ("lifetime::daemons_are_killed", daemons_are_killed),
+    ("lifetime::fork_bombs_are_limited", fork_bombs_are_limited),
     ("lifetime::cancel_kills_what_does_not_listen", cancel_kills_what_does_not_listen),
     ("lifetime::dropping_ends_the_command", dropping_ends_the_command),
     ("lifetime::ends_with_the_caller", ends_with_the_caller),
@@ -62,6 +63,18 @@ fn daemons_are_killed() {
     assert!(output(&spec).status.success());
     assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(processes_with(mark), 0);
+}
+
+/// Row 49, its other half.
+fn fork_bombs_are_limited() {
+    let machine = Machine::new();
+    let script = "for i in $(busybox seq 1 200); do sleep 100 & done 2>/dev/null; echo all";
+    let mut spec = machine.shell(script);
+    spec.limits.processes = Some(40);
+    let limited = output(&spec);
+    assert!(!String::from_utf8_lossy(&limited.output).contains("all"), "200 processes came to life");
+    spec.limits.processes = Some(1000);
+    assert_eq!(output(&spec).output, b"all\n");
 }
 
 /// Row 56: children are gone within two seconds.

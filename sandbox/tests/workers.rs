@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command};
 
-use longshore_sandbox::{IdMapping, Mount, Worker, WorkerFailure, WorkerInput, give_tree};
+use longshore_sandbox::{IdMapping, Mount, Worker, WorkerFailure, WorkerFunction, WorkerInput, give_tree};
 
 use crate::Test;
 use crate::support::{GID, Machine, UID, mapping, text};
@@ -17,11 +17,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("workers::answers_and_failures", answers_and_failures),
 ];
 
-pub(crate) const TABLE: &[(&str, fn(WorkerInput) -> Result<String, WorkerFailure>)] =
-    &[("echo", echo), ("fail", fail), ("own", own)];
+pub(crate) const TABLE: &[(&str, WorkerFunction)] = &[("echo", echo), ("fail", fail), ("own", own)];
 
 fn echo(input: WorkerInput) -> Result<String, WorkerFailure> {
-    Ok(format!("{:?} {}", input.arguments, input.descriptors.len()))
+    let WorkerInput { arguments, descriptors } = input;
+    Ok(format!("{arguments:?} {}", descriptors.len()))
 }
 
 fn fail(_: WorkerInput) -> Result<String, WorkerFailure> {
@@ -31,7 +31,8 @@ fn fail(_: WorkerInput) -> Result<String, WorkerFailure> {
 /// Makes a file in the directory, owned by user 5, where that is possible.
 fn own(input: WorkerInput) -> Result<String, WorkerFailure> {
     use rustix::fs::{Gid, Mode, OFlags, Uid};
-    let directory = input.descriptors[0].as_fd();
+    let WorkerInput { descriptors, .. } = input;
+    let directory = descriptors[0].as_fd();
     let file =
         rustix::fs::openat(directory, "file", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o644))?;
     let owned = rustix::fs::fchown(&file, Some(Uid::from_raw(5)), Some(Gid::from_raw(6)));
@@ -84,6 +85,11 @@ pub(crate) fn play_role() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [_, "--as-caller", directory, mark] => as_caller(Path::new(directory), mark),
+        [_, "--nested"] => {
+            let spec = longshore_sandbox::SandboxSpec::new(vec!["/".into()], "/tmp", vec!["/bin/id".into()]);
+            println!("{}", longshore_sandbox::run(&spec, &mapping(&spec)).unwrap_err());
+            std::process::exit(0);
+        }
         [_, "--attempt", what] => {
             println!("{}", if attempt(what) { "allowed" } else { "denied" });
             std::process::exit(0);
