@@ -21,6 +21,8 @@ use crate::{DiffId, LayerFormat};
 
 /// The tar is cut here before it is compressed. Part of what decides a blob's digest: changing it changes all blobs.
 const CHUNK: usize = 4 << 20;
+/// How many chunks a stage may be ahead of the next, so that a thread that has to wait for a processor holds up no other.
+const AHEAD: usize = 4;
 /// Batches that are loaded or being loaded, and threads that load.
 const BATCHES: usize = 8;
 const LOADERS: usize = 4;
@@ -44,12 +46,12 @@ pub(super) fn run(
         }
         drop(loaders);
 
-        let (hash_chunks, chunks) = bounded::<Chunk>(2);
+        let (hash_chunks, chunks) = bounded::<Chunk>(AHEAD);
         let hasher = scope.spawn(move || hash(&chunks));
         let compressor = target.map(|(format, sink)| {
             let threads = thread::available_parallelism().map_or(1, usize::from);
-            let (jobs, compress) = bounded::<Job<Chunk, Compressed>>(1);
-            let (ordered, compressed) = bounded::<Slot<Compressed>>(threads + 1);
+            let (jobs, compress) = bounded::<Job<Chunk, Compressed>>(AHEAD);
+            let (ordered, compressed) = bounded::<Slot<Compressed>>(threads + AHEAD);
             for _ in 0..threads {
                 let jobs = compress.clone();
                 scope.spawn(move || compress_chunks(format, &jobs));
