@@ -150,7 +150,14 @@ impl AnalyzeError {
     /// The exit code of the analyzer.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::Analyze
+        match self {
+            // The reference finds these while it reads its arguments.
+            Self::Reference(_)
+            | Self::SeveralRegistries { .. }
+            | Self::NoRunImage { .. }
+            | Self::NoAccessibleRunImage { .. } => ExitCode::InvalidArguments,
+            _ => ExitCode::Analyze,
+        }
     }
 
     fn read(what: &'static str, reference: &Reference) -> impl FnOnce(StoreError) -> Self + use<> {
@@ -177,7 +184,7 @@ pub fn analyze(input: &AnalyzeInput<'_>) -> Result<AnalyzeOutput, AnalyzeError> 
     if let Some(previous) =
         usable.as_ref().filter(|_| input.platform_api.has_sbom_layers() && !input.skip_layers)
     {
-        sbom::restore(input, previous, &metadata)?;
+        sbom::restore_sbom(input, previous, &metadata)?;
     }
     let reference = usable.as_ref().map(|image| identifier(image, input.identify)).unwrap_or_default();
     let target = input.platform_api.has_targets().then(|| target(&run_image.config));

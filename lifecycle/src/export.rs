@@ -227,7 +227,10 @@ impl ExportError {
     /// The exit code of the exporter.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::Export
+        match self {
+            Self::NoImage | Self::Reference(_) | Self::SeveralRegistries { .. } => ExitCode::InvalidArguments,
+            _ => ExitCode::Export,
+        }
     }
 
     pub(crate) fn store(
@@ -262,8 +265,9 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     let manifest =
         assemble::publish(input, &names, &base, previous.as_ref(), family, &made, config.to_bytes())?;
     let reused_layers = made.iter().filter(|layer| layer.is_reused()).count();
+    tracing::info!("*** Images ({}):", manifest.digest());
     for name in input.images {
-        tracing::info!("Saved {name} ({})", manifest.digest());
+        tracing::info!("      {name}");
     }
     Ok(ExportOutput {
         report: Report { build_bom, image: report(input, &manifest, &config) },

@@ -9,6 +9,9 @@ use longshore_image::{
 };
 use rayon::prelude::*;
 
+/// How many blobs are sent at once.
+const CONNECTIONS: usize = 6;
+
 /// A blob that an image needs.
 pub(crate) struct Upload {
     descriptor: Descriptor,
@@ -92,15 +95,25 @@ pub(crate) fn upload(
     first: Option<&Reference>,
     uploads: &[Upload],
 ) -> Result<(), PublishError> {
-    uploads.par_iter().try_for_each(|upload| {
-        let mount_from = first.or(upload.mount_from.as_ref());
-        let mount_from =
-            mount_from.filter(|from| from.registry() == name.registry() && !from.same_repository(name));
-        let outcome = target.write_blob(name, &upload.descriptor, &upload.source, mount_from);
-        let outcome = outcome.map_err(PublishError::of("write a blob of", name))?;
-        tracing::debug!("blob {}: {outcome:?}", upload.descriptor.digest);
-        Ok(())
-    })
+    // Uploads wait for the network more than for a processor.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(CONNECTIONS).build();
+    let all = || uploads.par_iter().try_for_each(|upload| write(target, name, first, upload));
+    pool.map_or_else(|_| all(), |pool| pool.install(all))
+}
+
+fn write(
+    target: &Arc<dyn ImageStore>,
+    name: &Reference,
+    first: Option<&Reference>,
+    upload: &Upload,
+) -> Result<(), PublishError> {
+    let mount_from = first.or(upload.mount_from.as_ref());
+    let mount_from =
+        mount_from.filter(|from| from.registry() == name.registry() && !from.same_repository(name));
+    let outcome = target.write_blob(name, &upload.descriptor, &upload.source, mount_from);
+    let outcome = outcome.map_err(PublishError::of("write a blob of", name))?;
+    tracing::debug!("blob {}: {outcome:?}", upload.descriptor.digest);
+    Ok(())
 }
 
 fn points_to(

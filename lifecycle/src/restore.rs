@@ -271,6 +271,24 @@ fn write_file(path: &Path, content: &[u8], owner: Option<Owner>) -> Result<(), R
     write().map_err(RestoreError::write(path))
 }
 
+/// Creates a directory below the layers directory, with those above it.
+pub(crate) fn create_directory(layers: &Path, relative: &str, owner: Option<Owner>) -> io::Result<()> {
+    let mut path = layers.to_owned();
+    if !path.exists() {
+        fs::create_dir_all(&path)?;
+        give(&path, owner)?;
+    }
+    for component in Path::new(relative) {
+        path.push(component);
+        match fs::create_dir(&path) {
+            Ok(()) => give(&path, owner)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 fn give(path: &Path, owner: Option<Owner>) -> io::Result<()> {
     owner.map_or(Ok(()), |owner| std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid)))
 }

@@ -7,10 +7,10 @@ use longshore_image::{DiffId, Image};
 
 use super::{AnalyzeError, AnalyzeInput};
 use crate::image_layers;
-use crate::restore::{ExtractError, extract};
+use crate::restore::{self, ExtractError, extract};
 
 /// Extracts the SBOM layer into `<layers>/sbom/launch`. A layer that has gone or is corrupt is left out.
-pub(super) fn restore(
+pub(super) fn restore_sbom(
     input: &AnalyzeInput<'_>,
     previous: &Image,
     metadata: &LifecycleMetadata,
@@ -24,7 +24,7 @@ pub(super) fn restore(
     };
     tracing::info!("Restoring data for SBOM from previous image");
     let directory = input.layers.join("sbom/launch");
-    fs::create_dir_all(&directory.host)
+    restore::create_directory(&input.layers.host, "sbom/launch", input.owner)
         .map_err(|source| AnalyzeError::Layers { path: directory.host.clone(), source })?;
     let blob = input.target.open_blob(&previous.reference, &descriptor);
     let failed = AnalyzeError::read("previous image", &previous.reference);

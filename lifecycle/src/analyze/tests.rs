@@ -101,22 +101,31 @@ fn what_cannot_be_built_on_is_refused() {
     let fixture = Fixture::new();
     let (good, none) = (offered("run:1", &[]), offered("", &[]));
     let missing = offered("gone:1", &["also/gone"]);
-    let refused = |input: AnalyzeInput<'_>, expected: &str| {
-        let error = analyze(&input).unwrap_err();
-        assert!(error.to_string().contains(expected), "{error}");
-        assert_eq!(error.exit_code(), ExitCode::Analyze);
-    };
-    refused(input(&fixture, &none), "provide it in run.toml");
-    refused(input(&fixture, &missing), "`gone:1` does not exist; `also/gone` does not exist");
-    refused(AnalyzeInput { run_image: Some("gone:2"), ..input(&fixture, &good) }, "`gone:2` does not exist");
+    invalid(&input(&fixture, &none), "provide it in run.toml");
+    invalid(&input(&fixture, &missing), "`gone:1` does not exist; `also/gone` does not exist");
+    refused(&AnalyzeInput { run_image: Some("gone:2"), ..input(&fixture, &good) }, "`gone:2` does not exist");
     let arm = Platform::linux("arm64");
     refused(
-        AnalyzeInput { platform: arm, run_image: Some("run:1"), ..input(&fixture, &good) },
+        &AnalyzeInput { platform: arm, run_image: Some("run:1"), ..input(&fixture, &good) },
         "linux/arm64",
     );
-    refused(AnalyzeInput { image: "A B", ..input(&fixture, &good) }, "not an image reference");
+    invalid(&AnalyzeInput { image: "A B", ..input(&fixture, &good) }, "not an image reference");
     let tags = ["localhost/app".to_owned()];
-    refused(AnalyzeInput { tags: &tags, ..input(&fixture, &good) }, "different registries");
+    invalid(&AnalyzeInput { tags: &tags, ..input(&fixture, &good) }, "different registries");
     let store = LocalStore::open(&fixture.root.path().join("store")).unwrap();
     assert!(store.resolve(&"app:1".parse().unwrap(), &Platform::linux("amd64")).unwrap().is_none());
+}
+
+fn fails(input: &AnalyzeInput<'_>, expected: &str, code: ExitCode) {
+    let error = analyze(input).unwrap_err();
+    assert!(error.to_string().contains(expected), "{error}");
+    assert_eq!(error.exit_code(), code);
+}
+
+fn invalid(input: &AnalyzeInput<'_>, expected: &str) {
+    fails(input, expected, ExitCode::InvalidArguments);
+}
+
+fn refused(input: &AnalyzeInput<'_>, expected: &str) {
+    fails(input, expected, ExitCode::Analyze);
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::ExportError;
 use super::made::{Blob, Made};
-use super::plan::{Content, Planned};
+use super::plan::{Content, Planned, Role};
 use crate::directory::MappedDirectory;
 use crate::image_layers;
 
@@ -20,7 +20,25 @@ pub(super) fn make(
 ) -> Result<Vec<Made>, ExportError> {
     let maker = Maker { previous, family, format, sink };
     let made: Vec<Made> = planned.into_par_iter().map(|layer| maker.make(layer)).collect::<Result<_, _>>()?;
+    log(&made);
     Ok(made)
+}
+
+/// Says what happened, in the order of the layers whatever order they were made in. The slices of the app are counted.
+fn log(made: &[Made]) {
+    let (app, others): (Vec<&Made>, Vec<&Made>) =
+        made.iter().partition(|layer| matches!(layer.role, Role::App));
+    for layer in others {
+        let action = if layer.is_reused() { "Reusing" } else { "Adding" };
+        tracing::info!("{action} layer '{}'", layer.identifier);
+        tracing::debug!("Layer '{}' SHA: {}", layer.identifier, layer.diff_id);
+    }
+    let reused = app.iter().filter(|layer| layer.is_reused()).count();
+    for (action, count) in [("Reused", reused), ("Added", app.len() - reused)] {
+        if count > 0 {
+            tracing::info!("{action} {count}/{} app layer(s)", app.len());
+        }
+    }
 }
 
 struct Maker<'a> {
@@ -48,10 +66,15 @@ impl Maker<'_> {
                 (digest.diff_id, descriptor, blob, origin(directory, digest))
             }
         };
-        let action = if blob == Blob::Previous { "Reusing" } else { "Adding" };
-        tracing::info!("{action} layer '{identifier}'");
-        tracing::debug!("Layer '{identifier}' SHA: {diff_id}");
-        Ok(Made { created_by: planned.created_by, role: planned.role, diff_id, descriptor, blob, origin })
+        Ok(Made {
+            identifier,
+            created_by: planned.created_by,
+            role: planned.role,
+            diff_id,
+            descriptor,
+            blob,
+            origin,
+        })
     }
 
     /// A layer that the previous image may have is first read for its DiffID alone: compressing it costs far more than

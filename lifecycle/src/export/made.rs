@@ -10,6 +10,7 @@ use super::plan::Role;
 
 /// A layer of the app image above the run image.
 pub(super) struct Made {
+    pub(super) identifier: String,
     pub(super) created_by: String,
     pub(super) role: Role,
     pub(super) diff_id: DiffId,

@@ -272,22 +272,17 @@ fn a_launch_layer_without_directory_must_be_in_the_previous_image() {
 fn bad_input_is_refused_and_moves_no_name() {
     let mut fixture = Fixture::new();
     let images = ["app:3".to_owned()];
-    let refused = |input: ExportInput<'_>, expected: &str| {
-        let error = export(&input).unwrap_err();
-        assert!(error.to_string().contains(expected), "{error}");
-        assert_eq!(error.exit_code(), ExitCode::Export);
-    };
-    refused(fixture.input(&[]), "no image name");
-    refused(fixture.input(&["a/b:c:d".to_owned()]), "not an image reference");
-    refused(fixture.input(&["app".to_owned(), "localhost/app".to_owned()]), "different registries");
+    invalid(&fixture.input(&[]), "no image name");
+    invalid(&fixture.input(&["a/b:c:d".to_owned()]), "not an image reference");
+    invalid(&fixture.input(&["app".to_owned(), "localhost/app".to_owned()]), "different registries");
     let wanted = Some("worker".to_owned());
-    refused(ExportInput { process_type: wanted, ..fixture.input(&images) }, "the buildpacks provide: web");
+    refused(&ExportInput { process_type: wanted, ..fixture.input(&images) }, "the buildpacks provide: web");
     let arm = Platform::linux("arm64");
-    refused(ExportInput { platform: arm, ..fixture.input(&images) }, "arm64");
+    refused(&ExportInput { platform: arm, ..fixture.input(&images) }, "arm64");
     fixture.analyzed.run_image.as_mut().unwrap().reference = "gone:1".to_owned();
-    refused(fixture.input(&images), "the run image `gone:1` does not exist");
+    refused(&fixture.input(&images), "the run image `gone:1` does not exist");
     fixture.analyzed.run_image = None;
-    refused(fixture.input(&images), "analyzed.toml has no [run-image]");
+    refused(&fixture.input(&images), "analyzed.toml has no [run-image]");
     let app = "app:3".parse().unwrap();
     assert!(fixture.store.resolve(&app, &Platform::linux("amd64")).unwrap().is_none());
 }
@@ -371,4 +366,18 @@ fn the_legacy_bill_of_materials_is_in_the_report_of_older_platforms() {
     );
     assert!(report("0.8").starts_with(expected), "{}", report("0.8"));
     assert!(report("0.9").starts_with("[image]\n"));
+}
+
+fn fails(input: &ExportInput<'_>, expected: &str, code: ExitCode) {
+    let error = export(input).unwrap_err();
+    assert!(error.to_string().contains(expected), "{error}");
+    assert_eq!(error.exit_code(), code);
+}
+
+fn invalid(input: &ExportInput<'_>, expected: &str) {
+    fails(input, expected, ExitCode::InvalidArguments);
+}
+
+fn refused(input: &ExportInput<'_>, expected: &str) {
+    fails(input, expected, ExitCode::Export);
 }

@@ -11,7 +11,7 @@ use longshore_cnb::group::directory_name;
 use longshore_cnb::lifecycle_metadata::CacheMetadata;
 use longshore_image::DiffId;
 
-use super::{RestoreError, RestoreInput, Restored, chain, extract, give, remove_all, write_file};
+use super::{RestoreError, RestoreInput, Restored, chain, create_directory, extract, remove_all, write_file};
 
 /// Restores the SBOM files of `layers`.
 pub(super) fn restore(
@@ -37,11 +37,8 @@ fn extract_cached(input: &RestoreInput<'_>, cached: &CacheMetadata) -> Result<()
     tracing::info!("Restoring data for SBOM from cache");
     let directory = input.layers.join("sbom/cache");
     remove_all(&directory.host)?;
-    let create = || {
-        fs::create_dir_all(&directory.host)?;
-        give(&directory.host, input.owner)
-    };
-    create().map_err(RestoreError::write(&directory.host))?;
+    create_directory(&input.layers.host, "sbom/cache", input.owner)
+        .map_err(RestoreError::write(&directory.host))?;
     let content = match cache.open_layer(diff_id) {
         Ok(content) => content,
         Err(error) => {
