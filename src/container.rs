@@ -109,14 +109,7 @@ mod tests {
     #[test]
     fn commands() {
         let app = r#"{"Entrypoint":["/cnb/process/web"],"Cmd":["a"]}"#;
-        let table: [(&str, Option<&str>, &[&str], &[&str]); 5] = [
-            (app, None, &[], &["/cnb/process/web", "a"]),
-            (app, None, &["b", "c"], &["/cnb/process/web", "b", "c"]),
-            (app, Some("worker"), &[], &["/cnb/process/worker"]),
-            (app, Some("worker"), &["b"], &["/cnb/process/worker", "b"]),
-            (r#"{"Cmd":["sh"]}"#, None, &[], &["sh"]),
-        ];
-        for (json, process, arguments, expected) in table {
+        let check = |json: &str, process: Option<&str>, arguments: &[&str], expected: &[&str]| {
             let options = ContainerOptions {
                 process: process.map(str::to_owned),
                 arguments: arguments.iter().map(OsString::from).collect(),
@@ -127,7 +120,12 @@ mod tests {
                 expected,
                 "{json} {process:?} {arguments:?}"
             );
-        }
+        };
+        check(app, None, &[], &["/cnb/process/web", "a"]);
+        check(app, None, &["b", "c"], &["/cnb/process/web", "b", "c"]);
+        check(app, Some("worker"), &[], &["/cnb/process/worker"]);
+        check(app, Some("worker"), &["b"], &["/cnb/process/worker", "b"]);
+        check(r#"{"Cmd":["sh"]}"#, None, &[], &["sh"]);
         assert!(command(&config("{}"), &ContainerOptions::default()).is_err());
     }
 

@@ -108,10 +108,9 @@ impl RootFilesystems {
                     })
                 })
                 .collect();
-            workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|_| bail!("unpacking failed")))
-                .collect::<anyhow::Result<()>>()
+            workers.into_iter().try_for_each(|worker| {
+                worker.join().unwrap_or_else(|_| bail!("a thread that unpacks failed"))
+            })
         })
     }
 

@@ -16,4 +16,5 @@ mod build;
 mod buildpacks;
 mod publish;
 mod reproducible;
+mod run;
 mod surroundings;

@@ -45,6 +45,6 @@ pub use crate::obstacle::Obstacle;
 pub use crate::ownership::{give_tree, remove_tree};
 pub use crate::probe::{Probe, ProbeReport, probe};
 pub use crate::run::{Output, Running, Signals, Stdio, Stream, run, run_with_lines, start};
-pub use crate::signals::SignalForwarder;
+pub use crate::signals::{OnSignal, SignalForwarder};
 pub use crate::spec::{Access, Capabilities, Mount, Network, SandboxSpec, host_network_mounts};
 pub use crate::worker::{Worker, WorkerFailure, WorkerFunction, WorkerInput};

@@ -1,6 +1,7 @@
 //! Signals of the caller's process, passed on to the command.
 
 use std::io;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -19,14 +20,25 @@ const PASSED_ON: &[Signal] = &[
 ];
 
 /// Passes the signals of this process on to a sandbox.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SignalForwarder {
-    to: Arc<Mutex<Option<Signals>>>,
+    to: Arc<Mutex<Option<(Signals, OnSignal)>>>,
+    /// The number of the last signal that asked the process to end; 0 if there was none.
+    ended_by: Arc<AtomicI32>,
+}
+
+/// What a signal does to a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnSignal {
+    /// The command gets it, and decides itself.
+    PassOn,
+    /// The command is asked to end, and killed after its grace period.
+    Cancel,
 }
 
 impl SignalForwarder {
-    /// Takes over the signals of this process. Until a sandbox is [attached](Self::attach) they end the process, with
-    /// exit code 128 and their number, as they would without this.
+    /// Takes over the signals of this process. While no sandbox that runs is [attached](Self::attach) they end the
+    /// process, with exit code 128 and their number, as they would without this.
     ///
     /// Call it before the process has other threads: those would go on to be interrupted.
     ///
@@ -35,7 +47,7 @@ impl SignalForwarder {
     pub fn start() -> io::Result<Self> {
         let signals: SigSet = PASSED_ON.iter().copied().collect();
         signals.thread_block()?;
-        let forwarder = Self { to: Arc::default() };
+        let forwarder = Self::default();
         let inside = forwarder.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             while let Ok(signal) = signals.wait() {
@@ -45,22 +57,34 @@ impl SignalForwarder {
         Ok(forwarder)
     }
 
-    /// From now on signals go to this sandbox.
+    /// From now on, and while it runs, signals go to this sandbox.
     ///
     /// # Errors
     /// When the process has no descriptors left.
-    pub fn attach(&self, running: &Running) -> io::Result<()> {
+    pub fn attach(&self, running: &Running, on_signal: OnSignal) -> io::Result<()> {
         let signals = running.signals()?;
-        *self.to.lock().unwrap_or_else(PoisonError::into_inner) = Some(signals);
+        *self.to.lock().unwrap_or_else(PoisonError::into_inner) = Some((signals, on_signal));
         Ok(())
     }
 
+    /// The signal that asked this process to end, if one did.
+    #[must_use]
+    pub fn ended_by(&self) -> Option<i32> {
+        Some(self.ended_by.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
+    }
+
     fn pass_on(&self, signal: Signal) {
-        match &*self.to.lock().unwrap_or_else(PoisonError::into_inner) {
-            // It fails when the command has just ended, and then there is nobody to tell.
-            Some(signals) => drop(signals.send(signal as i32)),
-            None if matches!(signal, Signal::SIGWINCH) => {}
-            None => std::process::exit(128 + signal as i32),
+        let ends = matches!(signal, Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM);
+        if ends {
+            self.ended_by.store(signal as i32, Ordering::Relaxed);
+        }
+        let passed = match &*self.to.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((signals, OnSignal::Cancel)) if ends => signals.cancel(),
+            Some((signals, _)) => signals.send(signal as i32),
+            None => Err(io::Error::from(io::ErrorKind::NotConnected)),
+        };
+        if passed.is_err() && ends {
+            std::process::exit(128 + signal as i32);
         }
     }
 }

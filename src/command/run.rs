@@ -7,7 +7,7 @@ use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Context;
 use longshore_image::Platform;
-use longshore_sandbox::{IdMapping, SandboxError, SignalForwarder, Stdio};
+use longshore_sandbox::{IdMapping, OnSignal, SandboxError, SignalForwarder, Stdio};
 
 use crate::container::{Assignment, ContainerOptions, find_user, read_environment_file, sandbox_of};
 use crate::directories::Directories;
@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
         }
         running => running?,
     };
-    forwarder.attach(&running)?;
+    forwarder.attach(&running, OnSignal::PassOn)?;
     Ok(exit_code(running.wait()?))
 }
 

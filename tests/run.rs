@@ -1,0 +1,140 @@
+//! `longshore run` and `longshore doctor`, as root and as an ordinary user.
+
+use std::time::{Duration, Instant};
+
+use longshore_test_support::TestEnvironment;
+use longshore_test_support::tiny::{TinyBuilder, web_buildpack};
+
+use crate::LONGSHORE;
+
+const IMAGE: &str = "tiny-run";
+
+/// Both ways to map ids, with the tiny run image in the store.
+fn environments() -> [TestEnvironment; 2] {
+    let environments = [TestEnvironment::new(LONGSHORE), TestEnvironment::for_ordinary_user(LONGSHORE)];
+    for environment in &environments {
+        TinyBuilder::new(vec![web_buildpack()]).install(environment);
+    }
+    environments
+}
+
+fn shell<'a>(script: &'a str, options: &[&'a str]) -> Vec<&'a str> {
+    [&["run", IMAGE][..], options, &["--", "sh", "-c", script]].concat()
+}
+
+#[test]
+fn an_image_runs_as_its_user_and_leaves_nothing() {
+    for environment in environments() {
+        let script =
+            "id -u; id -g; touch /tmp/x; echo said-on-stderr >&2; cat /proc/self/status | grep CapEff";
+        environment
+            .longshore(&shell(script, &[]))
+            .success()
+            .says("1002\n1000\n")
+            .says("said-on-stderr")
+            .says("CapEff:\t0000000000000000")
+            .says("Unpacking ");
+        environment
+            .longshore(&shell("ls /tmp", &[]))
+            .success()
+            .does_not_say("x\n")
+            .does_not_say("Unpacking ");
+        let sandboxes = environment.path("cache").join("longshore/sandboxes");
+        assert_eq!(std::fs::read_dir(sandboxes).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn exit_codes_are_kept() {
+    for environment in environments() {
+        environment.longshore(&shell("exit 7", &[])).fails_with(7);
+        environment.longshore(&shell("kill -9 $$", &[])).fails_with(137);
+        environment
+            .longshore(&["run", IMAGE, "--", "not-there"])
+            .fails_with(127)
+            .says("cannot start not-there");
+        environment
+            .longshore(&["run", IMAGE, "--process", "none"])
+            .fails_with(127)
+            .says("no process of type `none`");
+        environment
+            .longshore(&["run", "not-there", "--pull-policy", "never"])
+            .fails_with(1)
+            .says("not-there");
+    }
+}
+
+#[test]
+fn variables_are_the_images_and_the_users() {
+    let environment = TestEnvironment::new(LONGSHORE);
+    TinyBuilder::new(vec![web_buildpack()]).install(&environment);
+    let file = environment.write("variables", "# mine\nFILE=file\nBOTH=file\n");
+    let file = file.to_str().unwrap();
+    let options = ["-e", "BOTH=flag", "-e", "NOT_SET_HERE", "--env-file", file];
+    let outcome = environment.longshore(&shell("env | sort", &options)).success();
+    for line in ["BOTH=flag", "FILE=file", "HOSTNAME=longshore", "PATH="] {
+        assert!(outcome.stdout.lines().any(|found| found.starts_with(line)), "{line}: {}", outcome.stdout);
+    }
+    // Nothing of the test's own environment, and nothing without a value.
+    for name in ["NOT_SET_HERE", "XDG_", "CARGO"] {
+        assert!(!outcome.stdout.contains(name), "{name}: {}", outcome.stdout);
+    }
+}
+
+#[test]
+fn signals_reach_the_app() {
+    for environment in environments() {
+        environment.longshore(&shell("true", &[])).success();
+        let script = "trap 'echo caught; exit 5' TERM; touch /proc/self/comm; while :; do sleep 0.05; done";
+        let mut child = environment
+            .command()
+            .args(shell(script, &[]))
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(700));
+        let start = Instant::now();
+        let pid = child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(5));
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn a_container_without_network_sees_only_loopback() {
+    for environment in environments() {
+        let script = "grep -c : /proc/net/dev; grep -o lo: /proc/net/dev";
+        environment.longshore(&shell(script, &["--network", "none"])).success().says("1\nlo:");
+    }
+}
+
+#[test]
+fn the_doctor_finds_this_machine_well() {
+    for environment in environments() {
+        environment
+            .longshore(&["doctor"])
+            .success()
+            .says("ok   sandbox")
+            .says("Builds work on this machine.");
+    }
+}
+
+/// Row 57 of the fault table: user namespaces that a setting forbids. The setting is that of a namespace around the
+/// program, so that it is not changed for the machine.
+#[test]
+fn the_setting_that_forbids_user_namespaces_is_named() {
+    let environment = TestEnvironment::new(LONGSHORE);
+    TinyBuilder::new(vec![web_buildpack()]).install(&environment);
+    let command = environment.command();
+    let variables = command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let mut wrapped = std::process::Command::new("unshare");
+    wrapped.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]).arg(command.get_program());
+    wrapped.env_clear().envs(variables).env("PATH", std::env::var_os("PATH").unwrap());
+    wrapped.args(["run", IMAGE, "--", "true"]);
+    longshore_test_support::Outcome::of(&mut wrapped)
+        .fails_with(1)
+        .says("`user.max_user_namespaces` is 0")
+        .says("sudo sysctl -w user.max_user_namespaces=15000");
+}
