@@ -9,7 +9,7 @@ TESTS ?=
 
 help:
 	@echo 'make quickstart     install what is needed, build Longshore, and build and run an app with it'
-	@echo 'make build          the release binaries, in target/$(HOST)/release'
+	@echo 'make build          the release binary, in target/$(HOST)/release'
 	@echo 'make install        the same, installed below PREFIX ($(PREFIX))'
 	@echo 'make test           every test; installs the packages that they need'
 	@echo 'make test-packages  only install those packages'
@@ -20,12 +20,10 @@ quickstart:
 	@scripts/quickstart.sh
 
 build:
-	@scripts/toolchain.sh
-	cargo build --release --target $(HOST) -p longshore -p longshore-launcher
+	@scripts/build.sh
 
 install: build
 	install -D -m 755 target/$(HOST)/release/longshore $(DESTDIR)$(PREFIX)/bin/longshore
-	install -D -m 755 target/$(HOST)/release/launcher $(DESTDIR)$(PREFIX)/lib/longshore/launcher
 
 test-packages:
 	@scripts/packages.sh test

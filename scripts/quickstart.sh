@@ -30,10 +30,6 @@ phase() {
     report+=$(printf '%-44s %6d.%d s' "$name" $(((end - start) / 1000000000)) $(((end - start) / 100000000 % 10)))$'\n'
 }
 
-build_longshore() {
-    cargo build --release --quiet --target "$host" -p longshore -p longshore-launcher
-}
-
 create_base() {
     # The base images take the longest and change only with base.toml.
     local mark
@@ -91,7 +87,7 @@ data=${XDG_DATA_HOME:-$HOME/.local/share}/longshore
 mkdir -p "$data"
 
 phase "Debian packages" scripts/packages.sh build
-phase "Longshore itself, cargo build --release" build_longshore
+phase "Longshore itself, cargo build --release" scripts/build.sh --quiet
 phase "Base images, longshore base create" create_base
 phase "Builder, longshore builder create" create_builder
 phase "App, longshore build" build_app

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Builds the release binaries: first the launcher, which then becomes a part of longshore.
+set -eu
+
+cd "$(dirname "$0")/.."
+scripts/toolchain.sh
+host=$(rustc -vV | sed -n 's/^host: //p')
+cargo build --release "$@" --target "$host" -p longshore-launcher
+LONGSHORE_LAUNCHER=$PWD/target/$host/release/launcher \
+    cargo build --release "$@" --target "$host" -p longshore
