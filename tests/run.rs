@@ -44,6 +44,47 @@ fn an_image_runs_as_its_user_and_leaves_nothing() {
     }
 }
 
+/// Row 40 of the fault table: two at once unpack the same layers.
+#[test]
+fn two_at_once_share_the_unpacked_layers() {
+    for environment in environments() {
+        std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..3)
+                .map(|_| scope.spawn(|| environment.longshore(&shell("cat /etc/os-release", &[]))))
+                .collect();
+            for run in runs {
+                run.join().unwrap().success().says("ID=tiny");
+            }
+        });
+        let mapping = std::fs::read_dir(environment.path("cache").join("longshore/unpacked")).unwrap().next();
+        let unpacked = std::fs::read_dir(mapping.unwrap().unwrap().path()).unwrap();
+        let partial = unpacked
+            .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|it| it == "partial"));
+        assert_eq!(partial.count(), 0);
+    }
+}
+
+/// Row 14 of the fault table: nothing of a damaged layer is kept.
+#[test]
+fn a_damaged_layer_is_refused_each_time() {
+    for environment in environments() {
+        let blobs = environment.store().join("blobs/sha256");
+        let largest = std::fs::read_dir(blobs)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .max_by_key(|entry| entry.metadata().unwrap().len())
+            .unwrap()
+            .path();
+        let mut bytes = std::fs::read(&largest).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        std::fs::write(&largest, bytes).unwrap();
+        for _ in 0..2 {
+            environment.longshore(&shell("true", &[])).fails_with(1).says("cannot unpack");
+        }
+    }
+}
+
 #[test]
 fn exit_codes_are_kept() {
     for environment in environments() {
