@@ -10,6 +10,7 @@
 //! image goes, or can be mounted there.
 
 mod assemble;
+mod base;
 mod cache;
 mod config;
 mod layers;
@@ -35,13 +36,15 @@ use longshore_cnb::report::{ImageReport, Report};
 use longshore_cnb::toml_file::{self, TomlFileError};
 use longshore_image::layer::{LayerError, Ownership};
 use longshore_image::{
-    BlobSink, Image, ImageStore, InvalidReference, LayerFormat, Manifest, ManifestFormat, Platform,
-    Reference, StoreError, Timestamp,
+    BlobSink, Image, ImageStore, InvalidReference, LayerFormat, Manifest, Platform, Reference, StoreError,
+    Timestamp,
 };
 
 use crate::ExitCode;
 use crate::directory::{LayersDirectoryError, MalformedLayer, MappedDirectory};
 use crate::image_identifier::Identify;
+use assemble::Parts;
+use base::Base;
 pub use cache::{CacheInput, export_cache};
 
 /// What export works on.
@@ -261,9 +264,20 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     let format = input.layer_format.unwrap_or_else(|| base.layer_format());
     let image = previous.as_ref().map(|(_, image)| image);
     let made = layers::make(planned.layers, image, family, format, &input.sink)?;
+    let base_layers = base.layers_in(input, image, family)?;
     let config = config::make(input, &base, &build, planned.stores, &made, &entrypoint)?;
-    let manifest =
-        assemble::publish(input, &names, &base, previous.as_ref(), family, &made, config.to_bytes())?;
+    let manifest = assemble::publish(
+        input,
+        &names,
+        &Parts {
+            base: &base,
+            base_layers: &base_layers,
+            previous: previous.as_ref(),
+            family,
+            made: &made,
+            config: config.to_bytes(),
+        },
+    )?;
     let reused_layers = made.iter().filter(|layer| layer.is_reused()).count();
     tracing::info!("*** Images ({}):", manifest.digest());
     for name in input.images {
@@ -322,63 +336,6 @@ fn names(images: &[String]) -> Result<Vec<Reference>, ExportError> {
             Err(ExportError::SeveralRegistries { first: first.familiar(), other: other.familiar() })
         }
         None => Ok(names),
-    }
-}
-
-/// The image that the app image stands on.
-struct Base {
-    reference: Reference,
-    image: Image,
-}
-
-impl Base {
-    fn resolve(input: &ExportInput<'_>) -> Result<Self, ExportError> {
-        let run_image = input.analyzed.run_image.as_ref();
-        let text = run_image.map(|image| image.reference.as_str()).filter(|text| !text.is_empty());
-        let reference: Reference = text.ok_or(ExportError::NoRunImage)?.parse()?;
-        let image = input
-            .run_images
-            .resolve(&reference, &input.platform)
-            .map_err(ExportError::store("read the run image", &reference))?
-            .ok_or_else(|| ExportError::RunImageNotFound { reference: reference.familiar() })?;
-        let unusable = |reason: String| ExportError::RunImage { reference: reference.familiar(), reason };
-        if !input.platform.accepts(&image.config.platform()) {
-            return Err(unusable(format!(
-                "it is for {}, and the app image is for {}",
-                image.config.platform(),
-                input.platform
-            )));
-        }
-        if crate::image_layers::pairs(&image).is_empty() {
-            return Err(unusable(
-                "it has no layers, or its manifest and configuration do not name the same".to_owned(),
-            ));
-        }
-        Ok(Self { reference, image })
-    }
-
-    fn layers(&self) -> Vec<(longshore_image::DiffId, longshore_image::Descriptor)> {
-        crate::image_layers::pairs(&self.image)
-    }
-
-    /// The family of the app image's manifest: the run image's, unless its layers need OCI's.
-    fn family(&self, format: Option<LayerFormat>) -> ManifestFormat {
-        let zstd = |descriptor: &longshore_image::Descriptor| {
-            matches!(descriptor.media_type, longshore_image::MediaType::Layer(_, LayerFormat::TarZstd))
-        };
-        let needs_oci = format == Some(LayerFormat::TarZstd)
-            || self.layers().iter().any(|(_, descriptor)| zstd(descriptor));
-        match self.image.manifest.media_type() {
-            longshore_image::MediaType::Manifest(family) if !needs_oci => *family,
-            _ => ManifestFormat::Oci,
-        }
-    }
-
-    fn layer_format(&self) -> LayerFormat {
-        match self.layers().last().map(|(_, descriptor)| &descriptor.media_type) {
-            Some(longshore_image::MediaType::Layer(_, LayerFormat::TarZstd)) => LayerFormat::TarZstd,
-            _ => LayerFormat::TarGzip,
-        }
     }
 }
 

@@ -3,32 +3,41 @@
 use bytes::Bytes;
 use longshore_image::{BlobSource, Image, ImageManifest, Manifest, ManifestFormat, Reference};
 
+use super::base::{Base, BaseLayer};
 use super::made::{Blob, Made};
-use super::{Base, ExportError, ExportInput};
-use crate::image_layers;
+use super::{ExportError, ExportInput};
 use crate::publish::{self, PublishError, Upload};
+
+/// What the app image is made of.
+pub(super) struct Parts<'a> {
+    pub(super) base: &'a Base,
+    pub(super) base_layers: &'a [BaseLayer],
+    pub(super) previous: Option<&'a (Reference, Image)>,
+    pub(super) family: ManifestFormat,
+    pub(super) made: &'a [Made],
+    pub(super) config: Bytes,
+}
 
 /// Makes the manifest and publishes everything under all names.
 pub(super) fn publish(
     input: &ExportInput<'_>,
     names: &[Reference],
-    base: &Base,
-    previous: Option<&(Reference, Image)>,
-    family: ManifestFormat,
-    made: &[Made],
-    config: Bytes,
+    parts: &Parts<'_>,
 ) -> Result<Manifest, ExportError> {
-    let base_layers = base.layers().into_iter().map(|(_, blob)| image_layers::in_family(blob, family));
-    let layers = base_layers.clone().chain(made.iter().map(|layer| layer.descriptor.clone()));
-    let (config, config_upload) = Upload::config(config, family);
-    let manifest = Manifest::image(ImageManifest::new(family, config, layers.collect()));
-    let mut uploads: Vec<Upload> = base_layers
-        .map(|blob| Upload::of_image(blob, &input.run_images, &base.reference, &input.target))
-        .collect();
-    for layer in made {
-        let descriptor = layer.descriptor.clone();
-        uploads.push(match (&layer.blob, previous) {
+    let base = parts.base_layers.iter().map(|layer| (&layer.descriptor, &layer.blob));
+    let made = parts.made.iter().map(|layer| (&layer.descriptor, &layer.blob));
+    let layers: Vec<_> = base.chain(made).collect();
+    let (config, config_upload) = Upload::config(parts.config.clone(), parts.family);
+    let descriptors = layers.iter().map(|(descriptor, _)| (*descriptor).clone()).collect();
+    let manifest = Manifest::image(ImageManifest::new(parts.family, config, descriptors));
+    let mut uploads = Vec::new();
+    for (descriptor, blob) in layers {
+        let descriptor = descriptor.clone();
+        uploads.push(match (blob, parts.previous) {
             (Blob::File(path), _) => Upload::new(descriptor, BlobSource::File(path.clone())),
+            (Blob::Base, _) => {
+                Upload::of_image(descriptor, &input.run_images, &parts.base.reference, &input.target)
+            }
             (Blob::Previous, Some((reference, _))) => {
                 Upload::of_image(descriptor, &input.target, reference, &input.target)
             }

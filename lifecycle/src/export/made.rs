@@ -27,6 +27,8 @@ pub(super) enum Blob {
     File(PathBuf),
     /// Where the previous image is.
     Previous,
+    /// Where the run image is.
+    Base,
 }
 
 impl Made {

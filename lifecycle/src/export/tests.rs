@@ -9,7 +9,9 @@ use longshore_cnb::analyzed::{ImageIdentifier, RunImage};
 use longshore_cnb::group::GroupElement;
 use longshore_cnb::lifecycle_metadata::{LIFECYCLE_METADATA_LABEL, LifecycleMetadata};
 use longshore_image::layer::{self, Entry, LayerSource, ParentOwnership};
-use longshore_image::{BlobSource, Config, Descriptor, Digest, ImageManifest, LocalStore, MediaType};
+use longshore_image::{
+    BlobSource, Config, Descriptor, Digest, ImageManifest, LocalStore, ManifestFormat, MediaType,
+};
 
 use super::*;
 
@@ -303,6 +305,29 @@ fn every_name_gets_the_image_and_the_family_follows_the_layers() {
     let layers = &output.manifest.as_image().unwrap().layers;
     assert!(layers.iter().all(|layer| layer.media_type.as_str().ends_with("layer.v1.tar+gzip")));
     assert_eq!(output.report.image.tags, images);
+}
+
+/// Docker 20.10 reads no zstd: a run image with such layers must not end up below layers that it can read.
+#[test]
+fn layers_of_the_run_image_are_converted_when_the_format_demands_it() {
+    let mut fixture = Fixture::new();
+    let zstd = ["zstd:1".to_owned()];
+    export(&fixture.input(&zstd)).unwrap();
+    let base = fixture.image("zstd:1");
+    fixture.analyzed.run_image.as_mut().unwrap().reference = "zstd:1".to_owned();
+    let images = ["app:1".to_owned()];
+    let gzip = |fixture: &Fixture| {
+        let input = ExportInput { layer_format: Some(LayerFormat::TarGzip), ..fixture.input(&images) };
+        export(&input).unwrap().manifest
+    };
+    let first = gzip(&fixture);
+    let image = fixture.image("app:1");
+    let types = image.manifest.as_image().unwrap().layers.iter().map(|layer| layer.media_type.to_string());
+    assert!(types.into_iter().all(|text| text.ends_with("layer.v1.tar+gzip")));
+    let below = base.config.diff_ids().len();
+    assert_eq!(image.config.diff_ids()[..below], base.config.diff_ids());
+    fixture.analyze("app:1");
+    assert_eq!(gzip(&fixture).digest(), first.digest());
 }
 
 #[test]
