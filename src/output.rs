@@ -22,13 +22,13 @@ pub(crate) struct OutputArguments {
     pub(crate) verbose: bool,
     /// Begin every line with the time
     #[arg(long, global = true)]
-    timestamps: bool,
+    pub(crate) timestamps: bool,
     /// Print without colour
     #[arg(long, global = true)]
-    no_color: bool,
+    pub(crate) no_color: bool,
     /// Print in colour even where the output is not a terminal
     #[arg(long, global = true, conflicts_with = "no_color")]
-    force_color: bool,
+    pub(crate) force_color: bool,
 }
 
 const PHASE: Style = AnsiColor::Cyan.on_default();
@@ -125,6 +125,11 @@ pub(crate) fn tip(text: &str) {
 /// A name in a message: quoted, and in blue where there is colour.
 pub(crate) fn symbol(name: impl std::fmt::Display) -> String {
     format!("{SYMBOL}'{name}'{SYMBOL:#}")
+}
+
+/// Whether standard output is in colour.
+pub(crate) fn is_coloured() -> bool {
+    anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
 }
 
 /// The result of a command, which is printed even with `--quiet`.

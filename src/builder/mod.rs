@@ -13,4 +13,4 @@ pub(crate) use configuration::{BuilderConfiguration, ModuleConfiguration};
 pub(crate) use image::BuilderImage;
 pub(crate) use locator::local_directory;
 pub(crate) use module::Module;
-pub(crate) use order::{ModuleId, resolve_order};
+pub(crate) use order::{ModuleId, resolve_version};

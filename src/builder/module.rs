@@ -7,7 +7,8 @@ use anyhow::{Context, ensure};
 use longshore_cnb::buildpack_toml::Descriptor;
 use longshore_cnb::group::{ModuleKind, directory_name};
 use longshore_image::LayerSource;
-use longshore_image::layer::Entry;
+use longshore_image::layer::{Content, Entry, EntryKind};
+use rustix::fs::XattrFlags;
 
 use super::order::ModuleId;
 
@@ -66,6 +67,31 @@ impl Module {
         let mut entries: Vec<_> = parents.into_iter().map(|parent| Entry::directory(parent, 0o755)).collect();
         walk(&self.directory, &name, &mut entries)?;
         Ok(LayerSource::entries(entries))
+    }
+
+    /// Puts the module below a root filesystem, in place of one with the same id and version.
+    ///
+    /// # Errors
+    /// When it cannot be read, or written there.
+    pub(crate) fn install(&self, root: &Path) -> anyhow::Result<()> {
+        let name = self.name_in_image();
+        let directory = root.join(name.strip_prefix("/").unwrap_or(&name));
+        let mut entries = Vec::new();
+        walk(&self.directory, &directory, &mut entries)?;
+        if let Some(parent) = directory.parent() {
+            fs_err::create_dir_all(parent)?;
+        }
+        for entry in entries {
+            match entry.kind {
+                EntryKind::Directory => fs_err::create_dir(&entry.path)?,
+                EntryKind::Symlink(target) => fs_err::os::unix::fs::symlink(target, &entry.path)?,
+                EntryKind::File(Content::Host { path, .. }) => drop(fs_err::copy(path, &entry.path)?),
+                _ => {}
+            }
+        }
+        // The overlay would otherwise show the files of the builder's module of the same version, too.
+        rustix::fs::setxattr(&directory, c"user.overlay.opaque", b"y", XattrFlags::empty())
+            .with_context(|| format!("cannot hide what is below `{}`", directory.display()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands: one file each, with its arguments.
 
 mod base;
+mod build;
 mod builder;
 mod completion;
 mod config;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::build::lifecycle_code;
 use crate::output::{self, OutputArguments};
 
 /// Turn an application's source into an OCI image with Cloud Native Buildpacks, without a container daemon
@@ -26,6 +28,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Build an app's source into an image
+    Build(Box<build::BuildArguments>),
     /// Make build and run images out of Debian packages
     #[command(subcommand)]
     Base(base::BaseCommand),
@@ -54,6 +58,7 @@ pub(crate) fn run() -> ExitCode {
     let arguments = Arguments::parse();
     output::start(arguments.output);
     let outcome = match arguments.command {
+        Command::Build(build) => build::run(*build, arguments.output).map(|()| ExitCode::SUCCESS),
         Command::Base(command) => base::run(command).map(|()| ExitCode::SUCCESS),
         Command::Builder(command) => builder::run(command).map(|()| ExitCode::SUCCESS),
         Command::Config(command) => config::run(command).map(|()| ExitCode::SUCCESS),
@@ -71,5 +76,8 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    error.chain().find_map(|cause| cause.is::<UsageError>().then_some(2)).unwrap_or(1)
+    let code = |cause: &(dyn std::error::Error + 'static)| {
+        if cause.is::<UsageError>() { Some(2) } else { lifecycle_code(cause) }
+    };
+    error.chain().find_map(code).unwrap_or(1)
 }

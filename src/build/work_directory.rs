@@ -1,0 +1,213 @@
+//! The directory that a build works in: what the sandbox sees as `/workspace`, `/layers` and `/platform`.
+//!
+//! It is locked while the build runs, so that the next build can clear away what a killed one left.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use longshore_cnb::order::{OrderGroup, OrderToml};
+use longshore_sandbox::{IdMapping, give_tree, remove_tree};
+use tempfile::TempDir;
+
+use crate::builder::Module;
+
+/// The directory of one build.
+pub(crate) struct WorkDirectory {
+    /// Removed with all in it at the end, also where only the sandbox's users may.
+    directory: Option<TempDir>,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl WorkDirectory {
+    /// Makes a directory below `parent`, and clears away those of builds that are no more.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn new(parent: &Path) -> anyhow::Result<Self> {
+        fs_err::create_dir_all(parent)?;
+        fs_err::set_permissions(parent, Permissions::from_mode(0o700))?;
+        clear_abandoned(parent);
+        let directory = tempfile::Builder::new().prefix("build-").tempdir_in(parent)?;
+        let path = directory.path().to_owned();
+        let lock = File::create(path.join("lock")).context("cannot lock the work directory")?;
+        lock.try_lock().context("cannot lock the work directory")?;
+        let work = Self { directory: Some(directory), path, _lock: lock };
+        for name in ["workspace", "layers", "detected", "root", "scratch", "scripts", "blobs"] {
+            fs_err::create_dir(work.join(name))?;
+            fs_err::set_permissions(work.join(name), Permissions::from_mode(0o755))?;
+        }
+        Ok(work)
+    }
+
+    /// The copy of the app.
+    pub(crate) fn workspace(&self) -> PathBuf {
+        self.join("workspace")
+    }
+
+    /// The layers directory of restore, build and export.
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.join("layers")
+    }
+
+    /// The layers directory of detect: a program that runs then must not be able to put links where restore, which
+    /// runs outside the sandbox, will write.
+    pub(crate) fn detected(&self) -> PathBuf {
+        self.join("detected")
+    }
+
+    /// The highest layer of the sandbox's root filesystem: what is added to the builder.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.join("root")
+    }
+
+    /// Where the sandbox keeps what is written into its root filesystem.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.join("scratch")
+    }
+
+    /// Where buildpacks made of scripts are.
+    pub(crate) fn scripts(&self) -> PathBuf {
+        self.join("scripts")
+    }
+
+    /// Where new blobs are until they are pushed.
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.join("blobs")
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Writes what is added to the builder: buildpacks, an order, variables.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub(crate) fn write_root(
+        &self,
+        modules: &[Module],
+        order: Option<&[OrderGroup]>,
+        variables: &BTreeMap<String, String>,
+    ) -> anyhow::Result<()> {
+        let root = self.root();
+        for module in modules {
+            module.install(&root)?;
+        }
+        if let Some(order) = order {
+            let order = OrderToml { order: order.to_vec(), extensions: Vec::new() };
+            let text = toml::to_string(&order).context("cannot write order.toml")?;
+            write(&root.join("cnb/order.toml"), &text)?;
+        }
+        for (name, value) in variables {
+            write(&root.join("platform/env").join(name), value)?;
+        }
+        open_up(&root)
+    }
+
+    /// Gives a directory to a user of the sandbox.
+    ///
+    /// # Errors
+    /// When that is not allowed.
+    pub(crate) fn give(path: &Path, mapping: &IdMapping, uid: u32, gid: u32) -> anyhow::Result<()> {
+        give_tree(path, mapping, uid, gid)
+            .with_context(|| format!("cannot give `{}` to the user of the build", path.display()))
+    }
+
+    /// Takes over what detect found out: plain files only.
+    ///
+    /// # Errors
+    /// When a file is missing or cannot be copied.
+    pub(crate) fn take_detected(&self) -> anyhow::Result<()> {
+        for name in ["group.toml", "plan.toml"] {
+            let from = self.detected().join(name);
+            let kind = fs_err::symlink_metadata(&from)?.file_type();
+            anyhow::ensure!(kind.is_file(), "the detector left no file `{name}`");
+            fs_err::copy(&from, self.layers().join(name))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for WorkDirectory {
+    fn drop(&mut self) {
+        if let Some(directory) = self.directory.take() {
+            let path = directory.keep();
+            if let Err(error) = remove_tree(&path) {
+                tracing::warn!("cannot remove `{}`: {error}", path.display());
+            }
+        }
+    }
+}
+
+/// Removes the directories of builds that were killed. Whatever fails here is tried again by the next build.
+fn clear_abandoned(parent: &Path) {
+    let Ok(children) = fs_err::read_dir(parent) else { return };
+    for child in children.flatten() {
+        let path = child.path();
+        let Ok(lock) = File::open(path.join("lock")) else { continue };
+        if lock.try_lock().is_ok() {
+            tracing::debug!("removing `{}`, which a build that was killed left", path.display());
+            let _ = remove_tree(&path);
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs_err::create_dir_all(parent)?;
+    }
+    fs_err::write(path, text)?;
+    Ok(())
+}
+
+/// Lets every user of the sandbox read a tree, whatever the umask of this process.
+fn open_up(path: &Path) -> anyhow::Result<()> {
+    let metadata = fs_err::symlink_metadata(path)?;
+    if metadata.is_symlink() {
+        return Ok(());
+    }
+    let executable = metadata.is_dir() || metadata.permissions().mode() & 0o111 != 0;
+    fs_err::set_permissions(path, Permissions::from_mode(if executable { 0o755 } else { 0o644 }))?;
+    if metadata.is_dir() {
+        for child in fs_err::read_dir(path)? {
+            open_up(&child?.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_work_directory_goes_with_its_build_and_takes_abandoned_ones_along() {
+        let parent = tempfile::tempdir().unwrap();
+        let abandoned = parent.path().join("build-old");
+        fs_err::create_dir(&abandoned).unwrap();
+        fs_err::write(abandoned.join("lock"), "").unwrap();
+        let first = WorkDirectory::new(parent.path()).unwrap();
+        let second = WorkDirectory::new(parent.path()).unwrap();
+        assert!(!abandoned.exists());
+        assert!(first.layers().is_dir() && second.layers().is_dir());
+        let path = first.layers();
+        drop(first);
+        assert!(!path.exists() && second.layers().is_dir());
+    }
+
+    #[test]
+    fn variables_and_order_are_readable_for_the_builds_user() {
+        let parent = tempfile::tempdir().unwrap();
+        let work = WorkDirectory::new(parent.path()).unwrap();
+        let variables = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
+        work.write_root(&[], Some(&[OrderGroup::default()]), &variables).unwrap();
+        let variable = work.root().join("platform/env/A");
+        assert_eq!(fs_err::read_to_string(&variable).unwrap(), "1");
+        assert_eq!(fs_err::metadata(&variable).unwrap().permissions().mode() & 0o777, 0o644);
+        assert!(work.root().join("cnb/order.toml").is_file());
+    }
+}
