@@ -19,6 +19,13 @@ pub enum SandboxError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The kernel allows a new `/proc` only where a whole one can be seen, which containers often do not have.
+    #[error(
+        "cannot mount /proc in the sandbox: the surrounding container hides parts of its own; start it with \
+         `--security-opt systempaths=unconfined` (Docker), `--security-opt unmask=ALL` (Podman) or \
+         `procMount: Unmasked` (Kubernetes)"
+    )]
+    ProcHidden(#[source] io::Error),
     /// A step on the way to the command failed.
     #[error("cannot {step}{}", subject(.path.as_deref()))]
     Setup {
@@ -105,7 +112,7 @@ impl std::fmt::Display for Step {
             Self::MakeMountTarget => "make the mount point",
             Self::AttachMount => "mount",
             Self::MakeDevices => "make the device files of the sandbox",
-            Self::MountProc => "mount /proc in the sandbox",
+            Self::MountProc => "mount in the sandbox",
             Self::MountTmp => "mount a temporary directory at",
             Self::ChangeRoot => "change to the root filesystem of the sandbox",
             Self::StartProcess => "start a process in the sandbox",

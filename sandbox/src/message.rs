@@ -68,6 +68,7 @@ impl Failure {
             (Step::MakeNamespaces | Step::WriteIdMap, _) => {
                 SandboxError::UserNamespaceForbidden { obstacle: Obstacle::find(self.step, &source), source }
             }
+            (Step::MountProc, _) if self.errno == nix::libc::EPERM => SandboxError::ProcHidden(source),
             (Step::Execute, Some(command)) => SandboxError::Command { command, source },
             (step, path) => SandboxError::Setup { step, path, source },
         }
