@@ -357,4 +357,22 @@ mod tests {
         let cut = extract(&bytes[..514], DiffId::of(&bytes), &directory, None);
         assert!(cut.is_err_and(|error| error.is_corrupt()));
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+        #[test]
+        fn no_archive_leaves_the_directory(
+            entries in proptest::collection::vec(("(/layers/bp/x)?(/?(a|b|\\.\\.|\\.|)){0,4}", 0_usize..5, "(\\.\\.|/|a|/tmp)"), 0..6),
+        ) {
+            let kinds = [EntryType::Regular, EntryType::Directory, EntryType::Symlink, EntryType::Link, EntryType::Fifo];
+            let entries: Vec<_> = entries
+                .iter()
+                .map(|(name, kind, content)| (name.as_str(), kinds[*kind], content.as_str(), 0o755))
+                .collect();
+            let (root, _) = run(&entries);
+            let names: Vec<_> =
+                std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            proptest::prop_assert_eq!(names, ["layer"]);
+        }
+    }
 }
