@@ -7,7 +7,7 @@ use longshore_cnb::PlatformApi;
 use longshore_lifecycle::build::{BuildInput, build};
 use longshore_lifecycle::detect::DetectInput;
 use longshore_lifecycle::detector::{self, DetectorInput};
-use longshore_lifecycle::{ExitCode as Code, ModuleStore};
+use longshore_lifecycle::{ExitCode as Code, ExperimentalMode, ModuleStore};
 
 use crate::output::{self, OutputArguments};
 
@@ -72,6 +72,7 @@ fn detect(app: PathBuf) -> Outcome {
         generated: layers.join("generated"),
         run: "/cnb/run.toml".into(),
         output: None,
+        experimental: ExperimentalMode::default(),
     };
     detector::run(input).map(drop).map_err(|error| {
         let code = error.exit_code();
