@@ -3,6 +3,7 @@
 pub mod archive;
 mod blob_file;
 mod config;
+pub mod daemon;
 mod decompress;
 mod descriptor;
 mod digest;
@@ -25,6 +26,7 @@ mod verify;
 
 pub use archive::Archive;
 pub use config::{Config, History, InvalidConfig, Timestamp};
+pub use daemon::DaemonStore;
 pub use decompress::decompress;
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{DiffId, Digest, ImageId, InvalidDigest};
