@@ -14,6 +14,7 @@ mod failure;
 mod manifests;
 mod pace;
 mod payload;
+mod referrers;
 mod remote;
 mod request;
 mod retry;
@@ -177,6 +178,20 @@ impl Registry {
         self.wait(self.core.delete_manifest(reference))
     }
 
+    /// The artifacts (signatures, bills of materials, ...) about the manifest of a digest in the repository of
+    /// `reference`; those of one type when it is given. Descriptors have their `artifactType`.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, refuses, or sends something invalid.
+    pub fn referrers(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, RegistryError> {
+        self.wait(self.core.referrers(reference, digest, artifact_type))
+    }
+
     /// Whether the image may be read: an image that is not there may be.
     ///
     /// # Errors
@@ -242,7 +257,14 @@ impl ImageStore for Registry {
     }
 
     fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError> {
-        self.wait(self.core.put_manifest(reference, manifest))?;
+        self.wait(async {
+            let is_listed = self.core.put_manifest(reference, manifest).await?;
+            match referrers::subject_of(manifest) {
+                // A registry that does not list it has no referrers API.
+                Some(subject) if !is_listed => self.core.tag_referrer(reference, subject, manifest).await,
+                _ => Ok(()),
+            }
+        })?;
         Ok(())
     }
 

@@ -457,3 +457,35 @@ fn deleting_and_listing() {
     let error = text(&registry.delete(&app.with_tag("b")).unwrap_err());
     assert!(error.contains("405") && error.contains("no deletion here"), "{error}");
 }
+
+#[test]
+fn referrers_are_listed_with_and_without_the_api() {
+    for faults in [vec![], vec![Fault::NoReferrers]] {
+        let server = FaultyRegistry::start(faults);
+        let registry = anonymous();
+        let app = reference(&server.host(), "app:v1");
+        let subject = Sample::new(22, 1024);
+        subject.push(&registry, &app).unwrap();
+        assert!(registry.referrers(&app, subject.manifest.digest(), None).unwrap().is_empty());
+        for artifact_type in ["application/spdx+json", "application/x-signature"] {
+            let sample = Sample::new(23, 1024);
+            sample.push(&registry, &app.with_tag("parts")).unwrap();
+            let mut artifact = sample.manifest.as_image().unwrap().clone();
+            artifact.other.insert("artifactType".to_owned(), artifact_type.into());
+            let about = serde_json::to_value(subject.manifest.descriptor()).unwrap();
+            artifact.other.insert("subject".to_owned(), about);
+            artifact.annotations.insert("key".to_owned(), "value".to_owned());
+            let artifact = longshore_image::Manifest::image(artifact);
+            let by_digest = app.with_digest(artifact.digest());
+            // Twice: it is listed once.
+            registry.put_manifest(&by_digest, &artifact).unwrap();
+            registry.put_manifest(&by_digest, &artifact).unwrap();
+            let found = registry.referrers(&app, subject.manifest.digest(), Some(artifact_type)).unwrap();
+            assert_eq!(found.len(), 1, "{found:#?}");
+            assert_eq!(found[0].digest, artifact.digest());
+            assert_eq!(found[0].annotations["key"], "value");
+        }
+        assert_eq!(registry.referrers(&app, subject.manifest.digest(), None).unwrap().len(), 2);
+        server.assert_tags_are_complete();
+    }
+}

@@ -1,0 +1,148 @@
+//! Artifacts that say which image they are about (distribution spec, "Listing Referrers" and "Pushing Manifests with
+//! Subject"), with the tag that stands in where a registry has no referrers API.
+
+use std::collections::BTreeMap;
+
+use reqwest::header::{ACCEPT, HeaderValue};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use super::error::RegistryError;
+use super::request::Request;
+use super::scope::{Access, Scope};
+use super::transport::{read_limited, status_error};
+use super::{Core, manifests};
+use crate::{
+    Descriptor, Digest, IndexManifest, MANIFEST_LIMIT, Manifest, ManifestContent, ManifestFormat, MediaType,
+    Reference,
+};
+
+/// Pages of referrers that are followed at most.
+const MOST_PAGES: usize = 100;
+
+impl Core {
+    /// The artifacts about a manifest; those of one type when it is given.
+    pub(super) async fn referrers(
+        &self,
+        subject: &Reference,
+        digest: Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, RegistryError> {
+        let mut found = match self.listed_referrers(subject, digest).await? {
+            Some(found) => found,
+            None => self.tagged_referrers(&fallback(subject, digest)).await?.unwrap_or_default(),
+        };
+        // Filters of registries are optional, and ours does not depend on them.
+        if let Some(wanted) = artifact_type {
+            found.retain(|referrer| type_of(referrer) == Some(wanted));
+        }
+        Ok(found)
+    }
+
+    /// By the API; `None` when the registry has none.
+    async fn listed_referrers(
+        &self,
+        subject: &Reference,
+        digest: Digest,
+    ) -> Result<Option<Vec<Descriptor>>, RegistryError> {
+        let remote = self.remote(subject).await?;
+        let scope = Scope::new(subject.repository(), Access::Pull);
+        let mut url = remote.url(subject.repository(), &format!("referrers/{digest}"));
+        let mut found = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let accept = HeaderValue::from_static(MediaType::ACCEPTED_MANIFESTS);
+            let request = Request::new(Method::GET, url.clone()).header(ACCEPT, accept);
+            let answer = remote.send(&request, &scope, self.context()).await?;
+            match answer.status() {
+                StatusCode::OK => {}
+                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => return Ok(None),
+                _ => return Err(status_error(answer, &request).await),
+            }
+            let next = manifests::next_page(answer.headers(), &url);
+            let raw = read_limited(answer, &request, &self.transport.timeouts, MANIFEST_LIMIT).await?;
+            let declared = MediaType::Index(ManifestFormat::Oci);
+            let index = Manifest::parse(raw, Some(&declared))
+                .map_err(|source| RegistryError::Manifest { reference: request.name(), source })?;
+            found.extend(children(&index).unwrap_or_default());
+            match next {
+                Some(next) if next != url => url = next,
+                _ => break,
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// By the tag; `None` when there is none.
+    async fn tagged_referrers(&self, tag: &Reference) -> Result<Option<Vec<Descriptor>>, RegistryError> {
+        let Some(index) = self.manifest(tag).await? else { return Ok(None) };
+        let unexpected = || RegistryError::Manifest {
+            reference: tag.familiar(),
+            source: crate::InvalidManifest::Ambiguous("an image stands where a list of referrers should be"),
+        };
+        children(&index).map(Some).ok_or_else(unexpected)
+    }
+
+    /// Adds a manifest to the list under the tag of its subject, once.
+    pub(super) async fn tag_referrer(
+        &self,
+        reference: &Reference,
+        subject: Digest,
+        manifest: &Manifest,
+    ) -> Result<(), RegistryError> {
+        let tag = fallback(reference, subject);
+        let mut manifests = self.tagged_referrers(&tag).await?.unwrap_or_default();
+        if manifests.iter().any(|known| known.digest == manifest.digest()) {
+            return Ok(());
+        }
+        manifests.push(listed(manifest));
+        let index = IndexManifest {
+            schema_version: 2,
+            media_type: MediaType::Index(ManifestFormat::Oci),
+            manifests,
+            annotations: BTreeMap::new(),
+            other: serde_json::Map::new(),
+        };
+        self.put_manifest(&tag, &Manifest::index(index)).await.map(drop)
+    }
+}
+
+/// `sha256-HEX` in the repository.
+fn fallback(reference: &Reference, subject: Digest) -> Reference {
+    reference.with_tag(&format!("sha256-{}", subject.hex()))
+}
+
+fn children(manifest: &Manifest) -> Option<Vec<Descriptor>> {
+    match manifest.content() {
+        ManifestContent::Index(index) => Some(index.manifests.clone()),
+        ManifestContent::Image(_) => None,
+    }
+}
+
+fn type_of(referrer: &Descriptor) -> Option<&str> {
+    referrer.other.get("artifactType").and_then(Value::as_str)
+}
+
+/// The digest that a manifest is about.
+pub(super) fn subject_of(manifest: &Manifest) -> Option<Digest> {
+    let other = match manifest.content() {
+        ManifestContent::Image(image) => &image.other,
+        ManifestContent::Index(index) => &index.other,
+    };
+    other.get("subject")?.get("digest")?.as_str()?.parse().ok()
+}
+
+/// The entry for a manifest: its own type, or that of its configuration, and its annotations.
+fn listed(manifest: &Manifest) -> Descriptor {
+    let mut entry = manifest.descriptor();
+    let (other, annotations, config) = match manifest.content() {
+        ManifestContent::Image(image) => (&image.other, &image.annotations, Some(&image.config)),
+        ManifestContent::Index(index) => (&index.other, &index.annotations, None),
+    };
+    let stated = other.get("artifactType").and_then(Value::as_str).filter(|text| !text.is_empty());
+    let artifact_type = stated.or_else(|| config.map(|config| config.media_type.as_str()));
+    if let Some(artifact_type) = artifact_type {
+        entry.other.insert("artifactType".to_owned(), artifact_type.into());
+    }
+    entry.annotations.clone_from(annotations);
+    entry
+}
