@@ -5,6 +5,6 @@ set -eu
 cd "$(dirname "$0")/.."
 scripts/toolchain.sh
 host=$(rustc -vV | sed -n 's/^host: //p')
-cargo build --release "$@" --target "$host" -p longshore-launcher
-LONGSHORE_LAUNCHER=$PWD/target/$host/release/launcher \
+cargo build --profile launcher "$@" --target "$host" -p longshore-launcher
+LONGSHORE_LAUNCHER=$PWD/target/$host/launcher/launcher \
     cargo build --release "$@" --target "$host" -p longshore

@@ -8,7 +8,6 @@ mod container;
 mod creation_time;
 mod directories;
 mod images;
-mod inside;
 mod output;
 mod programs;
 mod project;
@@ -20,5 +19,11 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Sandboxes start this program again as their helper, which needs a process with one thread.
     longshore_sandbox::init_with(&[rootfs::UNPACK]);
-    inside::run().unwrap_or_else(command::run)
+    // Inside a build environment this program is the lifecycle; its name says which phase.
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().unwrap_or_default().to_string_lossy().into_owned();
+    if longshore_lifecycle::cli::is_program(&program) {
+        return longshore_lifecycle::cli::main(&program, arguments, programs::LIFECYCLE_VERSION);
+    }
+    command::run()
 }

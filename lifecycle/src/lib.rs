@@ -4,6 +4,7 @@ pub mod analyze;
 pub mod build;
 mod build_target;
 pub mod cache;
+pub mod cli;
 pub mod detect;
 pub mod detector;
 mod directory;

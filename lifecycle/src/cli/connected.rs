@@ -1,0 +1,142 @@
+//! What the phases with network access share: stores, caches, credentials and the way to fewer privileges.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use longshore_cnb::analyzed::Analyzed;
+use longshore_cnb::group::Group;
+use longshore_cnb::run::Run;
+use longshore_cnb::stack::Stack;
+use longshore_cnb::toml_file;
+use longshore_image::layer::{Ownership, ParentOwnership};
+use longshore_image::{ImageStore, Keychain, LayerFormat, Platform, Reference, Registry, RegistryConfig};
+
+use super::failure::Failure;
+use super::inputs::Inputs;
+use super::privileges;
+use crate::cache::{Cache, DirectoryCache, ImageCache};
+use crate::run_image::RunImages;
+use crate::{ExitCode, Identify};
+
+/// Where images are read and written.
+pub(super) struct Connection {
+    pub(super) store: Arc<dyn ImageStore>,
+    pub(super) identify: Identify,
+    pub(super) platform: Platform,
+}
+
+impl Connection {
+    /// Reads the credentials, which only root may be able to read, and prepares the registry client.
+    pub(super) fn open(inputs: &Inputs) -> Result<Self, Failure> {
+        if inputs.daemon {
+            return Err(unsupported("-daemon: images cannot be read from or written to a daemon yet"));
+        }
+        if inputs.layout {
+            inputs
+                .experimental
+                .guard("Export to OCI layout format")
+                .map_err(|error| Failure::new(ExitCode::Failed, "use -layout", &error))?;
+            return Err(unsupported("-layout: images cannot be read from or written to a layout yet"));
+        }
+        let keychain = Keychain::from_environment()
+            .map_err(|error| Failure::new(ExitCode::Failed, "resolve keychain", &error))?;
+        let mut config = RegistryConfig::new(keychain);
+        config.insecure = inputs.insecure_registries.clone();
+        let registry = Registry::new(config)
+            .map_err(|error| Failure::new(ExitCode::Failed, "prepare the registry client", &error))?;
+        Ok(Self { store: Arc::new(registry), identify: Identify::ByDigest, platform: Platform::host() })
+    }
+}
+
+fn unsupported(what: &str) -> Failure {
+    Failure::text(ExitCode::InvalidArguments, format!("failed to use {what}"))
+}
+
+/// Gives volumes to the user of the build image and becomes that user.
+pub(super) fn give_up_privileges(inputs: &Inputs, volumes: &[Option<&Path>]) -> Result<(), Failure> {
+    let volumes: Vec<&Path> = volumes.iter().flatten().copied().collect();
+    privileges::ensure_owner(inputs.uid, inputs.gid, &volumes)
+        .map_err(|error| Failure::new(ExitCode::Failed, "chown volumes", &error))?;
+    let action = format!("exec as user {}:{}", inputs.uid, inputs.gid);
+    privileges::run_as(inputs.uid, inputs.gid)
+        .map_err(|error| Failure::new(ExitCode::Failed, &action, &error))
+}
+
+/// To whom the files of new layers belong.
+pub(super) fn ownership(inputs: &Inputs) -> Ownership {
+    Ownership { uid: inputs.uid, gid: inputs.gid, parents: ParentOwnership::OnDisk }
+}
+
+/// The cache that the platform named, if any. New layers of a cache image lie in `scratch` on their way.
+pub(super) fn cache(
+    inputs: &Inputs,
+    connection: &Connection,
+    scratch: &Path,
+) -> Result<Option<Box<dyn Cache>>, Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::new(ExitCode::Failed, "open the cache", error);
+    if let Some(name) = &inputs.cache_image {
+        let reference: Reference = name.parse().map_err(|error| failed(&error))?;
+        let cache = ImageCache::open(
+            Arc::clone(&connection.store),
+            reference,
+            LayerFormat::TarGzip,
+            scratch.to_owned(),
+        )
+        .map_err(|error| failed(&error))?;
+        return Ok(Some(Box::new(cache)));
+    }
+    let Some(directory) = &inputs.cache_directory else {
+        tracing::warn!("No cached data will be used, no cache specified.");
+        return Ok(None);
+    };
+    let cache = DirectoryCache::open(directory).map_err(|error| failed(&error))?;
+    Ok(Some(Box::new(cache)))
+}
+
+/// The run images that the platform offers; a file that does not exist offers none.
+pub(super) fn run_images(inputs: &Inputs) -> Result<RunImages, Failure> {
+    if inputs.platform_api.has_run_toml() {
+        read_optional::<Run>(&inputs.run).map(RunImages::Run)
+    } else {
+        read_optional::<Stack>(&inputs.stack).map(RunImages::Stack)
+    }
+}
+
+pub(super) fn group(inputs: &Inputs) -> Result<Group, Failure> {
+    let group: Group = toml_file::read(&inputs.group)
+        .map_err(|error| Failure::new(ExitCode::Failed, "read group", &error))?;
+    for buildpack in &group.buildpacks {
+        buildpack.buildpack_api().map_err(|error| {
+            let action = format!("set API for buildpack '{buildpack}'");
+            Failure::new(ExitCode::IncompatibleBuildpackApi, &action, &error)
+        })?;
+    }
+    Ok(group)
+}
+
+/// `analyzed.toml`; nothing was analyzed when it does not exist.
+pub(super) fn analyzed(inputs: &Inputs) -> Result<Option<Analyzed>, Failure> {
+    toml_file::read_optional(&inputs.analyzed)
+        .map_err(|error| Failure::new(ExitCode::Failed, "read analyzed metadata", &error))
+}
+
+fn read_optional<T: serde::de::DeserializeOwned + Default>(path: &Path) -> Result<T, Failure> {
+    toml_file::read_optional(path)
+        .map(Option::unwrap_or_default)
+        .map_err(|error| Failure::new(ExitCode::InvalidArguments, "resolve inputs", &error))
+}
+
+/// Writes an output file, and the directories above it.
+pub(super) fn write(path: &Path, content: &str) -> Result<(), Failure> {
+    let written = match path.parent() {
+        Some(parent) => fs_err::create_dir_all(parent).and_then(|()| fs_err::write(path, content)),
+        None => fs_err::write(path, content),
+    };
+    written.map_err(|error| Failure::new(ExitCode::Failed, "write an output", &error))
+}
+
+/// A directory for blobs on their way, which goes with the process.
+pub(super) fn scratch() -> Result<tempfile::TempDir, Failure> {
+    tempfile::tempdir()
+        .map_err(|error| Failure::new(ExitCode::Failed, "create a temporary directory", &error))
+}

@@ -1,0 +1,144 @@
+//! `exporter`. Spec: platform.md "`exporter`".
+
+use std::path::Path;
+use std::sync::Arc;
+
+use longshore_cnb::analyzed::Analyzed;
+use longshore_cnb::build_metadata::LauncherMetadata;
+use longshore_cnb::group::Group;
+use longshore_cnb::project_metadata::ProjectMetadata;
+use longshore_image::{BlobSink, Timestamp};
+
+use super::connected::{self, Connection};
+use super::failure::Failure;
+use super::inputs::Inputs;
+use crate::cache::Cache;
+use crate::export::{CacheInput, ExportInput, export, export_cache};
+use crate::run_image;
+use crate::{ExitCode, MappedDirectory, default_created};
+
+pub(super) fn run(inputs: &mut Inputs) -> Result<(), Failure> {
+    refuse_run_image(inputs)?;
+    let analyzed = connected::analyzed(inputs)?.ok_or_else(|| {
+        Failure::text(
+            ExitCode::InvalidArguments,
+            format!(
+                "failed to resolve inputs: '{}' does not exist; analyze first",
+                inputs.analyzed.display()
+            ),
+        )
+    })?;
+    let connection = Connection::open(inputs)?;
+    let volumes = [inputs.cache_directory.as_deref(), inputs.launch_cache.as_deref()];
+    connected::give_up_privileges(inputs, &volumes)?;
+    let group = connected::group(inputs)?;
+    let scratch = connected::scratch()?;
+    let cache = connected::cache(inputs, &connection, scratch.path())?;
+    let names = inputs.images.clone();
+    run_export(inputs, &names, &connection, &group, &analyzed, cache.as_deref(), scratch.path())
+}
+
+/// The run image was chosen by the analyzer; the reference takes these flags only to say so.
+fn refuse_run_image(inputs: &Inputs) -> Result<(), Failure> {
+    let refused = match (inputs.has_run_image_flag, &inputs.deprecated_run_image) {
+        (true, _) => "-run-image is unsupported",
+        (_, Some(_)) => "-image is unsupported",
+        _ => return Ok(()),
+    };
+    Err(Failure::text(ExitCode::InvalidArguments, format!("failed to resolve inputs: {refused}")))
+}
+
+/// Exports the app image and the cache. A cache that cannot be written is no failure.
+pub(super) fn run_export(
+    inputs: &Inputs,
+    names: &[String],
+    connection: &Connection,
+    group: &Group,
+    analyzed: &Analyzed,
+    cache: Option<&dyn Cache>,
+    scratch: &Path,
+) -> Result<(), Failure> {
+    let run_image = analyzed.run_image.as_ref();
+    let image = run_image.map(|run_image| run_image.image.as_str()).unwrap_or_default();
+    let extended = run_image.is_some_and(|run_image| run_image.extend);
+    let output = export(&ExportInput {
+        platform_api: inputs.platform_api,
+        images: names,
+        layers: MappedDirectory::in_place(&inputs.layers),
+        app: MappedDirectory::in_place(&inputs.app),
+        group,
+        analyzed,
+        run_image_names: run_image::for_export(
+            &connected::run_images(inputs)?,
+            image,
+            extended || !group.extensions.is_empty(),
+            inputs.platform_api,
+        ),
+        launcher: inputs.launcher.clone(),
+        launcher_sbom: inputs.platform_api.has_launcher_sbom().then(|| inputs.launcher_sbom.clone()),
+        launcher_metadata: launcher_metadata(),
+        process_type: inputs.process_type.clone(),
+        project: project(inputs)?,
+        exec_env: Some(inputs.exec_env.clone()),
+        ownership: connected::ownership(inputs),
+        created: created(inputs),
+        layer_format: None,
+        platform: connection.platform.clone(),
+        target: Arc::clone(&connection.store),
+        run_images: Arc::clone(&connection.store),
+        identify: connection.identify,
+        sink: BlobSink::scratch(scratch),
+    })
+    .map_err(|error| Failure::new(error.exit_code(), "export", &error))?;
+    connected::write(&inputs.report, &output.report.to_document())
+        .map_err(|failure| Failure { code: ExitCode::Export, ..failure })?;
+    if let Some(cache) = cache {
+        let exported = export_cache(&CacheInput {
+            platform_api: inputs.platform_api,
+            layers: MappedDirectory::in_place(&inputs.layers),
+            group,
+            cache,
+            ownership: connected::ownership(inputs),
+            layer_digests: &output.layer_digests,
+        });
+        if let Err(error) = exported {
+            tracing::warn!("{}", Failure::new(ExitCode::Success, "export cache", &error).text);
+        }
+    }
+    Ok(())
+}
+
+fn launcher_metadata() -> LauncherMetadata {
+    LauncherMetadata {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        repository: String::new(),
+        commit: String::new(),
+    }
+}
+
+/// `project-metadata.toml` need not exist.
+fn project(inputs: &Inputs) -> Result<ProjectMetadata, Failure> {
+    let failed =
+        |error: &dyn std::error::Error| Failure::new(ExitCode::Failed, "read project metadata", error);
+    match fs_err::read_to_string(&inputs.project_metadata) {
+        Ok(text) => ProjectMetadata::parse(&text).map_err(|error| failed(&error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            tracing::debug!("No project metadata found at '{}'", inputs.project_metadata.display());
+            Ok(ProjectMetadata::default())
+        }
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Spec: platform.md "Build Reproducibility": `SOURCE_DATE_EPOCH` sets the creation time.
+fn created(inputs: &Inputs) -> Timestamp {
+    let epoch = inputs.source_date_epoch.as_deref().filter(|_| inputs.platform_api.has_source_date_epoch());
+    let Some(epoch) = epoch else { return default_created() };
+    match epoch.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok()) {
+        Some(created) => created,
+        None => {
+            tracing::warn!("Ignoring invalid SOURCE_DATE_EPOCH");
+            default_created()
+        }
+    }
+}

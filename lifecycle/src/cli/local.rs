@@ -1,0 +1,86 @@
+//! The phases that need no network and no privileges: detector and builder.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::failure::Failure;
+use super::inputs::Inputs;
+use super::privileges;
+use crate::ExitCode;
+use crate::ModuleStore;
+use crate::build::{BuildInput, build as run_build};
+use crate::detect::{DetectInput, DetectOutput};
+use crate::detector::{self, DetectorInput};
+
+pub(super) fn detect(inputs: &Inputs) -> Result<(), Failure> {
+    refuse_root("detect")?;
+    run_detector(inputs, std::env::vars_os().collect()).map(drop)
+}
+
+pub(super) fn build(inputs: &Inputs) -> Result<(), Failure> {
+    refuse_root("build")?;
+    run_builder(inputs, std::env::vars_os().collect())
+}
+
+/// Spec: platform.md "Security Considerations": buildpacks must not run as root.
+fn refuse_root(action: &str) -> Result<(), Failure> {
+    if privileges::is_root() {
+        return Err(Failure::text(
+            ExitCode::Failed,
+            format!("failed to {action}: refusing to run as root; start it as the user of the build image"),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn run_detector(
+    inputs: &Inputs,
+    environment: Vec<(OsString, OsString)>,
+) -> Result<DetectOutput, Failure> {
+    detector::run(DetectorInput {
+        detect: DetectInput {
+            platform_api: inputs.platform_api,
+            app: inputs.app.clone(),
+            platform: inputs.platform.clone(),
+            build_config: inputs.build_config.clone(),
+            modules: modules(inputs),
+            order: inputs.order.clone(),
+            system: inputs.system.clone(),
+            analyzed: inputs.analyzed.clone(),
+            exec_env: inputs.exec_env.clone(),
+            os_release: PathBuf::from("/etc/os-release"),
+            environment,
+        },
+        group: inputs.group.clone(),
+        plan: inputs.plan.clone(),
+        generated: inputs.generated.clone(),
+        run: inputs.run.clone(),
+        experimental: inputs.experimental,
+        output: None,
+    })
+    .map_err(|error| Failure::new(error.exit_code(), "detect", &error))
+}
+
+pub(super) fn run_builder(inputs: &Inputs, environment: Vec<(OsString, OsString)>) -> Result<(), Failure> {
+    run_build(&BuildInput {
+        platform_api: inputs.platform_api,
+        app: inputs.app.clone(),
+        platform: inputs.platform.clone(),
+        build_config: inputs.build_config.clone(),
+        modules: modules(inputs),
+        layers: inputs.layers.clone(),
+        group: inputs.group.clone(),
+        plan: inputs.plan.clone(),
+        analyzed: inputs.analyzed.clone(),
+        exec_env: inputs.exec_env.clone(),
+        os_release: PathBuf::from("/etc/os-release"),
+        environment,
+        output: None,
+    })
+    .map(drop)
+    .map_err(|error| Failure::new(error.exit_code(), "build", &error))
+}
+
+fn modules(inputs: &Inputs) -> ModuleStore {
+    ModuleStore { buildpacks: inputs.buildpacks.clone(), extensions: inputs.extensions.clone() }
+}

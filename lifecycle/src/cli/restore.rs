@@ -1,0 +1,64 @@
+//! `restorer`. Spec: platform.md "`restorer`".
+
+use std::sync::Arc;
+
+use longshore_cnb::group::Group;
+use longshore_cnb::lifecycle_metadata::LifecycleMetadata;
+
+use super::connected::{self, Connection};
+use super::failure::Failure;
+use super::inputs::Inputs;
+use crate::MappedDirectory;
+use crate::cache::Cache;
+use crate::restore::{RefreshInput, RestoreInput, refresh, restore};
+
+pub(super) fn run(inputs: &Inputs) -> Result<(), Failure> {
+    let connection = Connection::open(inputs)?;
+    connected::give_up_privileges(inputs, &[Some(&inputs.layers), inputs.cache_directory.as_deref()])?;
+    let group = connected::group(inputs)?;
+    let metadata = match connected::analyzed(inputs)? {
+        Some(mut analyzed) => {
+            refresh(
+                &RefreshInput {
+                    platform_api: inputs.platform_api,
+                    run_images: &connected::run_images(inputs)?,
+                    group: &group,
+                    build_image: inputs.build_image.as_deref(),
+                    platform: connection.platform.clone(),
+                    store: Arc::clone(&connection.store),
+                    identify: connection.identify,
+                },
+                &mut analyzed,
+            )
+            .map_err(|error| Failure::new(error.exit_code(), "update analyzed metadata", &error))?;
+            connected::write(&inputs.analyzed, &analyzed.to_document())?;
+            analyzed.metadata
+        }
+        None => {
+            tracing::warn!("Not using analyzed data, '{}' does not exist", inputs.analyzed.display());
+            LifecycleMetadata::default()
+        }
+    };
+    let scratch = connected::scratch()?;
+    let cache = connected::cache(inputs, &connection, scratch.path())?;
+    run_restoration(inputs, &group, &metadata, cache.as_deref())
+}
+
+pub(super) fn run_restoration(
+    inputs: &Inputs,
+    group: &Group,
+    metadata: &LifecycleMetadata,
+    cache: Option<&dyn Cache>,
+) -> Result<(), Failure> {
+    restore(&RestoreInput {
+        platform_api: inputs.platform_api,
+        layers: MappedDirectory::in_place(&inputs.layers),
+        group,
+        metadata,
+        cache,
+        skip_layers: inputs.skip_layers,
+        owner: None,
+    })
+    .map(drop)
+    .map_err(|error| Failure::new(error.exit_code(), "restore", &error))
+}
