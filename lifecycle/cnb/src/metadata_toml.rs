@@ -34,6 +34,33 @@ pub struct BuildMetadata {
     pub buildpack_default_process_type: String,
 }
 
+/// What the launcher needs of `metadata.toml`, and nothing else: it is small and starts quickly.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct LaunchMetadata {
+    /// The buildpacks of the build, in the order they ran.
+    pub buildpacks: Vec<GroupElement>,
+    /// The processes of all buildpacks.
+    pub processes: Vec<Process>,
+}
+
+impl LaunchMetadata {
+    /// Reads the file of a layers directory.
+    ///
+    /// # Errors
+    ///
+    /// When the file does not exist, cannot be read, or is not valid.
+    pub fn read(layers: &Path) -> Result<Self, TomlFileError> {
+        toml_file::read(&path_in(layers))
+    }
+
+    /// The first process of a type, if there is any.
+    #[must_use]
+    pub fn process(&self, process_type: &str) -> Option<&Process> {
+        self.processes.iter().find(|process| process.process_type == process_type)
+    }
+}
+
 /// An entry of the deprecated bill of materials, and the buildpack it came from.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct BuildpackBomEntry {

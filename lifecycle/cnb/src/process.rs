@@ -3,7 +3,9 @@
 //! Spec: buildpack.md "launch.toml (TOML)", platform.md "`metadata.toml` (TOML)" and "`launcher`".
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::api::PlatformApi;
@@ -111,18 +113,31 @@ impl Process {
     }
 }
 
-/// `command` is a text before Platform API 0.10 and a list since.
+/// `command` is a text before Platform API 0.10 and a list since. Written by hand because what serde derives for it would
+/// be a twentieth of the launcher.
 fn text_or_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a string or a list of strings")]
-    enum Command {
-        Text(String),
-        List(Vec<String>),
+    struct Command;
+
+    impl<'de> Visitor<'de> for Command {
+        type Value = Vec<String>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a string or a list of strings")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
+            Ok(vec![text.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+            let mut words = Vec::new();
+            while let Some(word) = list.next_element()? {
+                words.push(word);
+            }
+            Ok(words)
+        }
     }
-    Ok(match Command::deserialize(deserializer)? {
-        Command::Text(text) => vec![text],
-        Command::List(list) => list,
-    })
+    deserializer.deserialize_any(Command)
 }
 
 /// The processes of all buildpacks of a build, merged as they run.

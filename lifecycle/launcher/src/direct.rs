@@ -59,7 +59,7 @@ mod tests {
         fs::set_permissions(&executable, fs::Permissions::from_mode(0o755)).expect("changed");
         let path = format!(":relative:/does/not/exist:{}", directory.path().display());
         for (name, expected) in [
-            ("run", Some(executable.clone())),
+            ("run", Some(executable)),
             ("plain", None),
             ("absent", None),
             ("./run", Some("./run".into())),

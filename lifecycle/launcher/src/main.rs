@@ -14,7 +14,7 @@ mod shell;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use longshore_cnb::metadata_toml::BuildMetadata;
+use longshore_cnb::metadata_toml::LaunchMetadata;
 
 use crate::error::LaunchError;
 use crate::inputs::Inputs;
@@ -36,7 +36,7 @@ fn launch() -> Result<std::convert::Infallible, LaunchError> {
             "CNB_PROCESS_TYPE has no effect: start '/cnb/process/<type>' to select a process type",
         );
     }
-    let metadata = BuildMetadata::read(&inputs.layers)?;
+    let metadata = LaunchMetadata::read(&inputs.layers)?;
     let layers = LaunchLayers::find(&inputs.layers, &metadata.buildpacks)?;
     let start = select::select(&inputs, &metadata)?;
 

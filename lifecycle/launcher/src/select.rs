@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use longshore_cnb::metadata_toml::BuildMetadata;
+use longshore_cnb::metadata_toml::LaunchMetadata;
 use longshore_cnb::process::Process;
 
 use crate::error::LaunchError;
@@ -22,7 +22,7 @@ pub(crate) struct Start {
     pub(crate) working_directory: PathBuf,
 }
 
-pub(crate) fn select(inputs: &Inputs, metadata: &BuildMetadata) -> Result<Start, LaunchError> {
+pub(crate) fn select(inputs: &Inputs, metadata: &LaunchMetadata) -> Result<Start, LaunchError> {
     match inputs.program_name().filter(|name| metadata.process(name).is_some()) {
         Some(process_type) => buildpack_process(inputs, metadata, process_type),
         None => user_process(inputs, metadata),
@@ -31,7 +31,7 @@ pub(crate) fn select(inputs: &Inputs, metadata: &BuildMetadata) -> Result<Start,
 
 fn buildpack_process(
     inputs: &Inputs,
-    metadata: &BuildMetadata,
+    metadata: &LaunchMetadata,
     process_type: &str,
 ) -> Result<Start, LaunchError> {
     let process = metadata
@@ -66,7 +66,7 @@ fn buildpack_process(
 /// The command and its arguments, the user's among them.
 fn words(
     inputs: &Inputs,
-    metadata: &BuildMetadata,
+    metadata: &LaunchMetadata,
     process: &Process,
 ) -> Result<(OsString, Vec<OsString>), LaunchError> {
     let user = &inputs.arguments;
@@ -86,7 +86,7 @@ fn words(
 }
 
 /// Whether the buildpack that provided the process supports default arguments.
-fn has_overridable_args(metadata: &BuildMetadata, process: &Process) -> Result<bool, LaunchError> {
+fn has_overridable_args(metadata: &LaunchMetadata, process: &Process) -> Result<bool, LaunchError> {
     let buildpack = metadata.buildpacks.iter().find(|buildpack| buildpack.id == process.buildpack_id);
     let buildpack = buildpack.ok_or_else(|| LaunchError::UnknownBuildpack {
         process_type: process.process_type.clone(),
@@ -98,7 +98,7 @@ fn has_overridable_args(metadata: &BuildMetadata, process: &Process) -> Result<b
         .map_err(|source| LaunchError::BuildpackApi { id: buildpack.id.clone(), source })
 }
 
-fn user_process(inputs: &Inputs, metadata: &BuildMetadata) -> Result<Start, LaunchError> {
+fn user_process(inputs: &Inputs, metadata: &LaunchMetadata) -> Result<Start, LaunchError> {
     let (direct, words) = match inputs.arguments.as_slice() {
         [dashes, words @ ..] if dashes == "--" && !words.is_empty() => (true, words),
         words => (false, words),

@@ -27,7 +27,7 @@ pub(super) fn run_analysis(inputs: &Inputs, connection: &Connection) -> Result<A
         previous_image: inputs.previous_image.as_deref(),
         run_image: inputs.run_image.as_deref(),
         run_images: &connected::run_images(inputs)?,
-        cache_image: inputs.cache_image.as_deref().map(|name| (name, Arc::clone(&connection.store))),
+        cache_image: inputs.cache_image.as_deref().map(|name| (name, Arc::clone(&connection.registry))),
         layers: MappedDirectory::in_place(&inputs.layers),
         skip_layers: inputs.skip_layers,
         owner: None,

@@ -8,6 +8,7 @@ use longshore_cnb::group::Group;
 use longshore_cnb::run::Run;
 use longshore_cnb::stack::Stack;
 use longshore_cnb::toml_file;
+use longshore_image::daemon::DaemonStore;
 use longshore_image::layer::{Ownership, ParentOwnership};
 use longshore_image::{ImageStore, Keychain, LayerFormat, Platform, Reference, Registry, RegistryConfig};
 
@@ -20,7 +21,10 @@ use crate::{ExitCode, Identify};
 
 /// Where images are read and written.
 pub(super) struct Connection {
+    /// The registry or the daemon that app and run images are in.
     pub(super) store: Arc<dyn ImageStore>,
+    /// Where cache images are: never in a daemon.
+    pub(super) registry: Arc<dyn ImageStore>,
     pub(super) identify: Identify,
     pub(super) platform: Platform,
 }
@@ -28,9 +32,6 @@ pub(super) struct Connection {
 impl Connection {
     /// Reads the credentials, which only root may be able to read, and prepares the registry client.
     pub(super) fn open(inputs: &Inputs) -> Result<Self, Failure> {
-        if inputs.daemon {
-            return Err(unsupported("-daemon: images cannot be read from or written to a daemon yet"));
-        }
         if inputs.layout {
             inputs
                 .experimental
@@ -44,7 +45,14 @@ impl Connection {
         config.insecure = inputs.insecure_registries.clone();
         let registry = Registry::new(config)
             .map_err(|error| Failure::new(ExitCode::Failed, "prepare the registry client", &error))?;
-        Ok(Self { store: Arc::new(registry), identify: Identify::ByDigest, platform: Platform::host() })
+        let registry: Arc<dyn ImageStore> = Arc::new(registry);
+        let platform = Platform::host();
+        if inputs.daemon {
+            let daemon = DaemonStore::connect()
+                .map_err(|error| Failure::new(ExitCode::Failed, "initialize docker client", &error))?;
+            return Ok(Self { store: Arc::new(daemon), registry, identify: Identify::ByImageId, platform });
+        }
+        Ok(Self { store: Arc::clone(&registry), registry, identify: Identify::ByDigest, platform })
     }
 }
 
@@ -77,7 +85,7 @@ pub(super) fn cache(
     if let Some(name) = &inputs.cache_image {
         let reference: Reference = name.parse().map_err(|error| failed(&error))?;
         let cache = ImageCache::open(
-            Arc::clone(&connection.store),
+            Arc::clone(&connection.registry),
             reference,
             LayerFormat::TarGzip,
             scratch.to_owned(),
