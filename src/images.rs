@@ -1,6 +1,8 @@
 //! Where images are: the local store, registries, and layouts named `oci:DIRECTORY[:NAME]`.
 
+mod copy;
 mod new;
+mod places;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +13,9 @@ use longshore_image::{
     RegistryConfig,
 };
 
+pub(crate) use copy::Endpoint;
 pub(crate) use new::NewImage;
+pub(crate) use places::Places;
 
 use crate::directories::Directories;
 use crate::settings::{PullPolicy, Settings};
@@ -58,17 +62,6 @@ impl std::fmt::Display for Location {
     }
 }
 
-/// What kind of place an image was found in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// The local store.
-    Local,
-    /// Its registry.
-    Registry,
-    /// A layout.
-    Layout,
-}
-
 /// An image and where its blobs can be read.
 #[derive(Clone)]
 pub(crate) struct FoundImage {
@@ -76,8 +69,6 @@ pub(crate) struct FoundImage {
     pub(crate) image: Image,
     /// The place it was found in.
     pub(crate) store: Arc<dyn ImageStore>,
-    /// What kind of place that is.
-    pub(crate) place: Place,
 }
 
 /// All places that images can be in.
@@ -151,7 +142,7 @@ impl Images {
                 let layout = Arc::new(open_layout(directory, name.as_deref())?);
                 let anything = layout_reference()?;
                 let image = layout.resolve(&anything, platform)?;
-                Ok(image.map(|image| FoundImage { image, store: layout, place: Place::Layout }))
+                Ok(image.map(|image| FoundImage { image, store: layout }))
             }
             Location::Reference(reference) => match policy {
                 PullPolicy::Never => self.find_local(reference, platform),
@@ -207,7 +198,7 @@ impl Images {
     fn find_local(&self, reference: &Reference, platform: &Platform) -> anyhow::Result<Option<FoundImage>> {
         let store = Arc::clone(&self.local) as Arc<dyn ImageStore>;
         let image = store.resolve(reference, platform)?;
-        Ok(image.map(|image| FoundImage { image, store, place: Place::Local }))
+        Ok(image.map(|image| FoundImage { image, store }))
     }
 
     /// Looks an image up in its registry only.
@@ -221,7 +212,7 @@ impl Images {
     ) -> anyhow::Result<Option<FoundImage>> {
         let store = self.registry()? as Arc<dyn ImageStore>;
         let image = store.resolve(reference, platform)?;
-        Ok(image.map(|image| FoundImage { image, store, place: Place::Registry }))
+        Ok(image.map(|image| FoundImage { image, store }))
     }
 }
 

@@ -137,6 +137,17 @@ pub(crate) fn result(text: impl std::fmt::Display) {
     anstream::println!("{text}");
 }
 
+/// Rows in columns; the last column is as wide as it likes.
+pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) {
+    let widths: Vec<usize> = (0..COLUMNS)
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default())
+        .collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        result(cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
 /// An error and its causes, one per line, to standard error.
 pub(crate) fn error(error: &anyhow::Error) {
     let mut causes = error.chain();

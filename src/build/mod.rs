@@ -8,7 +8,6 @@ mod modules;
 mod names;
 mod phases;
 mod request;
-mod run_images;
 mod work_directory;
 
 pub(crate) use failure::lifecycle_code;

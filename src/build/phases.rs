@@ -28,13 +28,12 @@ use longshore_sandbox::{IdMapping, remove_tree};
 use super::container::BuildContainer;
 use super::modules::{self, Selection, Wanted};
 use super::request::{BuildRequest, BuiltImage};
-use super::run_images::Places;
 use super::work_directory::WorkDirectory;
 use super::{app, names};
 use crate::builder::BuilderImage;
 use crate::container::find_user;
 use crate::directories::Directories;
-use crate::images::{FoundImage, Images};
+use crate::images::{FoundImage, Images, Places};
 use crate::rootfs::RootFilesystems;
 use crate::{output, programs};
 

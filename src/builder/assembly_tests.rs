@@ -5,7 +5,6 @@ use longshore_image::{Config, LocalStore, Platform, Reference};
 
 use super::*;
 use crate::builder::BuilderImage;
-use crate::images::Place;
 
 fn build_image(store: &Arc<LocalStore>) -> FoundImage {
     let platform = Platform::linux("amd64");
@@ -16,7 +15,7 @@ fn build_image(store: &Arc<LocalStore>) -> FoundImage {
     let created = Timestamp::from_second(1).unwrap();
     NewImage::new(config, created).put(store.as_ref(), &reference).unwrap();
     let image = longshore_image::ImageStore::resolve(store.as_ref(), &reference, &platform).unwrap().unwrap();
-    FoundImage { image, store: Arc::clone(store) as _, place: Place::Local }
+    FoundImage { image, store: Arc::clone(store) as _ }
 }
 
 fn buildpack(root: &Path, id: &str, more: &str) -> Module {
@@ -61,7 +60,7 @@ fn create(
     assemble(&request)?.put(store.as_ref(), &reference)?;
     let platform = Platform::linux("amd64");
     let image = longshore_image::ImageStore::resolve(store.as_ref(), &reference, &platform)?.unwrap();
-    Ok(FoundImage { image, store: store as _, place: Place::Local })
+    Ok(FoundImage { image, store: store as _ })
 }
 
 fn names(image: &FoundImage) -> Vec<String> {

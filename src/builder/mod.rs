@@ -7,6 +7,7 @@ mod labels;
 mod locator;
 mod module;
 mod order;
+mod tree;
 
 pub(crate) use assembly::{BuilderRequest, assemble};
 pub(crate) use configuration::{BuilderConfiguration, ModuleConfiguration};
@@ -14,3 +15,4 @@ pub(crate) use image::BuilderImage;
 pub(crate) use locator::local_directory;
 pub(crate) use module::Module;
 pub(crate) use order::{ModuleId, resolve_version};
+pub(crate) use tree::{Depth, order_tree};

@@ -1,5 +1,7 @@
 //! `longshore builder`: builders.
 
+mod inspect;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -24,6 +26,10 @@ use crate::{output, programs};
 pub(crate) enum BuilderCommand {
     /// Make a builder out of a build image and buildpacks
     Create(CreateArguments),
+    /// Show what is in a builder
+    Inspect(inspect::InspectArguments),
+    /// Name some builders to begin with
+    Suggest,
 }
 
 /// The arguments of `builder create`.
@@ -57,7 +63,31 @@ pub(crate) struct CreateArguments {
 pub(crate) fn run(command: BuilderCommand) -> anyhow::Result<()> {
     match command {
         BuilderCommand::Create(arguments) => create(&arguments),
+        BuilderCommand::Inspect(arguments) => inspect::run(&arguments),
+        BuilderCommand::Suggest => {
+            suggest();
+            Ok(())
+        }
     }
+}
+
+fn suggest() {
+    let rows = [
+        [
+            "docker.io/heroku/builder:24",
+            "Ruby, Node.js, Python, Go, Java, Scala, PHP and .NET on Ubuntu 24.04",
+        ],
+        [
+            "docker.io/paketobuildpacks/builder-jammy-base",
+            "Java, Node.js, Go, Python, .NET and more on Ubuntu 22.04",
+        ],
+        [
+            "gcr.io/buildpacks/builder:google-22",
+            "Go, Java, Node.js, PHP, Python, Ruby and .NET on Ubuntu 22.04",
+        ],
+    ];
+    output::table(&rows.map(|row| row.map(str::to_owned)));
+    output::tip("make your own with `longshore base create` and `longshore builder create`");
 }
 
 fn create(arguments: &CreateArguments) -> anyhow::Result<()> {

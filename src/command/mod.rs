@@ -6,6 +6,9 @@ mod builder;
 mod completion;
 mod config;
 mod doctor;
+mod image;
+mod inspect;
+mod rebase;
 mod run;
 mod shared;
 
@@ -36,6 +39,14 @@ enum Command {
     /// Make and inspect builders
     #[command(subcommand, visible_alias = "builders")]
     Builder(builder::BuilderCommand),
+    /// Show what an app image is made of
+    #[command(visible_alias = "inspect-image")]
+    Inspect(inspect::InspectArguments),
+    /// Put an app image on a newer run image, without building
+    Rebase(rebase::RebaseArguments),
+    /// List, name, copy and remove images
+    #[command(subcommand)]
+    Image(image::ImageCommand),
     /// Show and change the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -61,6 +72,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Build(build) => build::run(*build, arguments.output).map(|()| ExitCode::SUCCESS),
         Command::Base(command) => base::run(command).map(|()| ExitCode::SUCCESS),
         Command::Builder(command) => builder::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Inspect(arguments) => inspect::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Rebase(arguments) => rebase::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Image(command) => image::run(command).map(|()| ExitCode::SUCCESS),
         Command::Config(command) => config::run(command).map(|()| ExitCode::SUCCESS),
         Command::Run(arguments) => run::run(arguments),
         Command::Doctor => doctor::run(),

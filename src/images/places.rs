@@ -7,7 +7,7 @@ use longshore_image::{
     BlobOutcome, BlobSource, Descriptor, Digest, Image, ImageStore, Manifest, Platform, Reference, StoreError,
 };
 
-use crate::images::Images;
+use super::Images;
 use crate::settings::PullPolicy;
 
 /// Several places as one. What is read comes from the first that has it.

@@ -1,0 +1,166 @@
+//! `longshore image`: the images of the local store and elsewhere.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Subcommand;
+use longshore_image::{Digest, ImageStore, ManifestContent, Platform, Reference};
+
+use crate::directories::Directories;
+use crate::images::{Endpoint, Images, Location};
+use crate::output;
+use crate::settings::{PullPolicy, Settings};
+
+/// Blobs that were written lately may belong to a build that has not named its image yet.
+const GRACE: Duration = Duration::from_secs(3600);
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// List the images of the local store
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Remove names from the local store, and what no name needs any more
+    Rm {
+        /// The names
+        #[arg(required = true)]
+        names: Vec<Reference>,
+    },
+    /// Give an image of the local store another name
+    Tag {
+        /// The image
+        image: Reference,
+        /// Its further names
+        #[arg(required = true)]
+        names: Vec<Reference>,
+    },
+    /// Print the manifest and configuration of an image as JSON
+    Inspect {
+        /// The image: of the local store or a registry, or `oci:DIRECTORY[:NAME]`
+        image: Location,
+    },
+    /// Copy an image
+    ///
+    /// A plain name is in the local store, and as a source also in a registry. Other places: docker://NAME (a registry),
+    /// oci:DIRECTORY[:NAME], docker-daemon:NAME, docker-archive:FILE and oci-archive:FILE.
+    Copy {
+        /// The image
+        from: Endpoint,
+        /// Where it goes
+        to: Endpoint,
+    },
+    /// Remove what no name in the local store needs any more
+    Prune,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: ImageCommand) -> anyhow::Result<()> {
+    let directories = Directories::of_user()?;
+    let settings = Settings::read(&directories)?;
+    let images = Images::open(&directories, &settings)?;
+    let policy = settings.pull_policy.unwrap_or_default();
+    match command {
+        ImageCommand::Ls => list(&images),
+        ImageCommand::Rm { names } => remove(&images, &names),
+        ImageCommand::Tag { image, names } => {
+            for name in names {
+                images.local().tag(&image, &name)?;
+            }
+            Ok(())
+        }
+        ImageCommand::Inspect { image } => inspect(&images, &image, policy),
+        ImageCommand::Copy { from, to } => {
+            let digest = images.copy(&from, &to, &Platform::host(), policy)?;
+            output::result(digest);
+            Ok(())
+        }
+        ImageCommand::Prune => prune(&images, GRACE),
+    }
+}
+
+fn list(images: &Images) -> anyhow::Result<()> {
+    let mut rows = vec![["NAME", "DIGEST", "PLATFORM", "SIZE"].map(str::to_owned)];
+    for stored in images.local().list()? {
+        let platform = Platform::host();
+        let digest = stored.descriptor.digest;
+        let (platforms, size) = match images.local().resolve(&stored.reference, &platform) {
+            Ok(Some(image)) => {
+                let layers = image.manifest.as_image().map(|manifest| manifest.layers.as_slice());
+                let size = layers.unwrap_or_default().iter().map(|layer| layer.size).sum();
+                (image.config.platform().to_string(), bytes(size))
+            }
+            _ => ("other".to_owned(), "-".to_owned()),
+        };
+        rows.push([stored.reference.familiar(), short(digest), platforms, size]);
+    }
+    output::table(&rows);
+    Ok(())
+}
+
+fn short(digest: Digest) -> String {
+    digest.hex().chars().take(12).collect()
+}
+
+/// A size as people say it.
+fn bytes(size: u64) -> String {
+    let size = size as f64;
+    match size {
+        ..1e3 => format!("{size} B"),
+        ..1e6 => format!("{:.1} kB", size / 1e3),
+        ..1e9 => format!("{:.1} MB", size / 1e6),
+        _ => format!("{:.1} GB", size / 1e9),
+    }
+}
+
+fn remove(images: &Images, names: &[Reference]) -> anyhow::Result<()> {
+    for name in names {
+        if !images.local().remove(name)? {
+            bail!("there is no image `{}` in the local store", name.familiar());
+        }
+        tracing::info!("Removed {}", output::symbol(name.familiar()));
+    }
+    prune(images, GRACE)
+}
+
+fn prune(images: &Images, grace: Duration) -> anyhow::Result<()> {
+    let collected = images.local().collect(grace)?;
+    if collected.blobs > 0 {
+        tracing::info!("Freed {} of {} blobs", bytes(collected.bytes), collected.blobs);
+    }
+    Ok(())
+}
+
+fn inspect(images: &Images, location: &Location, policy: PullPolicy) -> anyhow::Result<()> {
+    let found = images.get(location, &Platform::host(), policy, "image")?;
+    let manifest = match found.image.manifest.content() {
+        ManifestContent::Image(image) => serde_json::to_value(image)?,
+        ManifestContent::Index(index) => serde_json::to_value(index)?,
+    };
+    let config: serde_json::Value = serde_json::from_slice(&found.image.config.to_bytes())?;
+    let document = serde_json::json!({
+        "name": location.to_string(),
+        "digest": found.image.manifest.digest().to_string(),
+        "manifest": manifest,
+        "config": config,
+    });
+    output::result(serde_json::to_string_pretty(&document)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_well() {
+        for (size, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_500, "1.5 kB"),
+            (82_000_000, "82.0 MB"),
+            (3_000_000_000, "3.0 GB"),
+        ] {
+            assert_eq!(bytes(size), text);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `longshore rebase`: puts an app image on a newer run image, without building.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use longshore_cnb::PlatformApi;
+use longshore_image::{Platform, Reference};
+use longshore_lifecycle::Identify;
+use longshore_lifecycle::rebase::{RebaseInput, rebase};
+
+use crate::directories::Directories;
+use crate::images::{Images, Places};
+use crate::output;
+use crate::settings::{PullPolicy, Settings};
+
+/// The arguments of `rebase`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RebaseArguments {
+    /// The app image
+    image: Reference,
+    /// Another name for the rebased image; may be given several times
+    #[arg(short, long, value_name = "NAME")]
+    tag: Vec<Reference>,
+    /// The run image instead of the one that the app image was built on
+    #[arg(long, value_name = "NAME")]
+    run_image: Option<Reference>,
+    /// The image to rebase, when it has another name than the result
+    #[arg(long, value_name = "NAME")]
+    previous_image: Option<Reference>,
+    /// Rebase the image in its registry instead of the one in the local store
+    #[arg(long)]
+    publish: bool,
+    /// Rebase even where the run image may not fit
+    #[arg(long)]
+    force: bool,
+    /// When the registry is asked for a run image that the local store has
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pull_policy: Option<PullPolicy>,
+    /// Write report.toml into this directory
+    #[arg(long, value_name = "DIRECTORY")]
+    report_output_dir: Option<PathBuf>,
+    /// A registry without valid certificates; may be given several times
+    #[arg(long, value_name = "HOST")]
+    insecure_registry: Vec<String>,
+}
+
+/// Rebases.
+pub(crate) fn run(arguments: &RebaseArguments) -> anyhow::Result<()> {
+    let directories = Directories::of_user()?;
+    let settings = Settings::read(&directories)?;
+    let mut images = Images::open(&directories, &settings)?;
+    images.allow_insecure(&arguments.insecure_registry);
+    let policy = arguments.pull_policy.or(settings.pull_policy).unwrap_or_default();
+    let names: Vec<_> =
+        std::iter::once(&arguments.image).chain(&arguments.tag).map(ToString::to_string).collect();
+    let text = |reference: &Option<Reference>| reference.as_ref().map(ToString::to_string);
+    let (previous, run_image) = (text(&arguments.previous_image), text(&arguments.run_image));
+    let rebased = rebase(&RebaseInput {
+        platform_api: PlatformApi::latest(),
+        images: &names,
+        previous_image: previous.as_deref(),
+        run_image: run_image.as_deref(),
+        force: arguments.force,
+        platform: Platform::host(),
+        target: images.destination(arguments.publish)?,
+        run_image_store: Arc::new(Places::new(&images, policy)?),
+        identify: Identify::ByDigest,
+    })?;
+    if let Some(directory) = &arguments.report_output_dir {
+        fs_err::create_dir_all(directory)?;
+        fs_err::write(directory.join("report.toml"), rebased.report.to_document())?;
+    }
+    tracing::info!("Run image {}", output::symbol(&rebased.run_image));
+    output::result(format_args!(
+        "Successfully rebased image {} {}",
+        output::symbol(arguments.image.familiar()),
+        rebased.manifest.digest()
+    ));
+    Ok(())
+}
