@@ -119,7 +119,7 @@ impl Archive {
         Ok(bytes)
     }
 
-    fn manifest(&self, image: &str, blob: &Descriptor) -> Result<Manifest, StoreError> {
+    fn read_manifest(&self, image: &str, blob: &Descriptor) -> Result<Manifest, StoreError> {
         if let Some(made) = self.made.get(&blob.digest) {
             return Ok(made.clone());
         }
@@ -165,10 +165,20 @@ impl ImageStore for Archive {
         let ManifestContent::Index(index) = self.index.content() else { return Ok(None) };
         let Some(descriptor) = select_name(index, &self.name, reference) else { return Ok(None) };
         let image = reference.familiar();
-        let first = self.manifest(&image, descriptor)?;
-        let manifest_of = |child: &Descriptor| self.manifest(&image, child);
+        let first = self.read_manifest(&image, descriptor)?;
+        let manifest_of = |child: &Descriptor| self.read_manifest(&image, child);
         let config_of = |config: &Descriptor| self.bytes(&image, config);
         select::image(reference, first, platform, manifest_of, config_of).map(Some)
+    }
+
+    fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, StoreError> {
+        let ManifestContent::Index(index) = self.index.content() else { return Ok(None) };
+        let found = select_name(index, &self.name, reference);
+        found.map(|descriptor| self.read_manifest(&reference.familiar(), descriptor)).transpose()
+    }
+
+    fn child(&self, reference: &Reference, child: &Descriptor) -> Result<Manifest, StoreError> {
+        self.read_manifest(&reference.familiar(), child)
     }
 
     fn has_blob(&self, _: &Reference, digest: Digest) -> Result<bool, StoreError> {

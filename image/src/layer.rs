@@ -23,10 +23,12 @@ mod synthetic;
 mod tests;
 mod walk;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub use entry::{Content, Device, Entry, EntryKind, Ownership, ParentOwnership};
 pub use error::LayerError;
+use pipeline::Feed;
 pub use sink::BlobSink;
 pub(crate) use sink::touch;
 pub use slices::slices;
@@ -117,7 +119,7 @@ impl LayerSource {
 /// # Errors
 /// When the source cannot be read, changes while it is read, or cannot be expressed in tar.
 pub fn digest(source: &LayerSource) -> Result<LayerDigest, LayerError> {
-    let (digest, _) = pipeline::run(source, None)?;
+    let (digest, _) = pipeline::run(Feed::Source(source), None)?;
     Ok(digest)
 }
 
@@ -132,7 +134,31 @@ pub fn build(
     family: ManifestFormat,
     sink: &BlobSink,
 ) -> Result<Layer, LayerError> {
-    let (layer, blob) = pipeline::run(source, Some((format, sink)))?;
+    write(Feed::Source(source), format, family, sink)
+}
+
+/// Makes the blob of a layer whose uncompressed tar is read from somewhere else; its bytes become the layer as they are.
+/// `name` is what the stream is called in errors.
+///
+/// # Errors
+/// When the stream cannot be read or the blob cannot be written. Nothing is left in the sink then.
+pub fn build_from(
+    tar: &mut (dyn Read + Send),
+    name: &str,
+    format: LayerFormat,
+    family: ManifestFormat,
+    sink: &BlobSink,
+) -> Result<Layer, LayerError> {
+    write(Feed::Stream(tar, name), format, family, sink)
+}
+
+fn write(
+    feed: Feed<'_>,
+    format: LayerFormat,
+    family: ManifestFormat,
+    sink: &BlobSink,
+) -> Result<Layer, LayerError> {
+    let (layer, blob) = pipeline::run(feed, Some((format, sink)))?;
     let blob = blob.ok_or(LayerError::Stopped)?;
     Ok(Layer {
         diff_id: layer.diff_id,

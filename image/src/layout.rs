@@ -152,7 +152,7 @@ impl Layout {
         }
         let index = self.index()?;
         match index::select(&index, &self.name, reference) {
-            Some(descriptor) => self.manifest(&reference.familiar(), descriptor).map(Some),
+            Some(descriptor) => self.read_manifest(&reference.familiar(), descriptor).map(Some),
             None => Ok(None),
         }
     }
@@ -171,7 +171,7 @@ impl Layout {
             }
             ManifestContent::Index(index) => index.manifests.iter().try_for_each(|child| {
                 present(child)?;
-                self.check_complete(reference, &self.manifest(&reference.familiar(), child)?)
+                self.check_complete(reference, &self.read_manifest(&reference.familiar(), child)?)
             }),
         }
     }
@@ -180,9 +180,26 @@ impl Layout {
 impl ImageStore for Layout {
     fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<Option<Image>, StoreError> {
         let Some(first) = self.find(reference)? else { return Ok(None) };
-        let manifest_of = |child: &Descriptor| self.manifest(&reference.familiar(), child);
+        let manifest_of = |child: &Descriptor| self.read_manifest(&reference.familiar(), child);
         let config_of = |config: &Descriptor| self.read_blob(&reference.familiar(), config);
         select::image(reference, first, platform, manifest_of, config_of).map(Some)
+    }
+
+    fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, StoreError> {
+        self.find(reference)
+    }
+
+    fn child(&self, reference: &Reference, child: &Descriptor) -> Result<Manifest, StoreError> {
+        self.read_manifest(&reference.familiar(), child)
+    }
+
+    fn put_child(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError> {
+        self.check_complete(reference, manifest)?;
+        let descriptor = manifest.descriptor();
+        if self.touch_blob(&descriptor)? {
+            return Ok(());
+        }
+        self.store_blob(&descriptor, &BlobSource::Bytes(manifest.raw().clone()))
     }
 
     fn has_blob(&self, _: &Reference, digest: Digest) -> Result<bool, StoreError> {
@@ -214,13 +231,9 @@ impl ImageStore for Layout {
 
     fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError> {
         let _lock = self.lock()?;
-        self.check_complete(reference, manifest)?;
-        let descriptor = manifest.descriptor();
-        if !self.touch_blob(&descriptor)? {
-            self.store_blob(&descriptor, &BlobSource::Bytes(manifest.raw().clone()))?;
-        }
+        self.put_child(reference, manifest)?;
         let mut index = self.index()?;
-        index::put(&mut index, &self.name_of(reference), descriptor);
+        index::put(&mut index, &self.name_of(reference), manifest.descriptor());
         self.write_index(&index)
     }
 

@@ -123,7 +123,7 @@ impl LocalStore {
         if !is_new || !is_manifest || depth > 4 {
             return Ok(());
         }
-        let manifest = self.layout.manifest(image, descriptor)?;
+        let manifest = self.layout.read_manifest(image, descriptor)?;
         match manifest.content() {
             ManifestContent::Image(content) => {
                 used.extend(std::iter::once(&content.config).chain(&content.layers).map(|blob| blob.digest));
@@ -167,6 +167,18 @@ impl LocalStore {
 impl ImageStore for LocalStore {
     fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<Option<Image>, StoreError> {
         self.layout.resolve(reference, platform)
+    }
+
+    fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, StoreError> {
+        self.layout.find(reference)
+    }
+
+    fn child(&self, reference: &Reference, child: &Descriptor) -> Result<Manifest, StoreError> {
+        self.layout.child(reference, child)
+    }
+
+    fn put_child(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError> {
+        self.layout.put_child(reference, manifest)
     }
 
     fn has_blob(&self, reference: &Reference, digest: Digest) -> Result<bool, StoreError> {

@@ -82,6 +82,34 @@ pub trait ImageStore: Send + Sync {
     /// When the place cannot be read, refuses, or holds something invalid.
     fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<Option<Image>, StoreError>;
 
+    /// What the name points to as it is, an index unresolved; `None` when there is no such name. Places that only know
+    /// images give the image for this machine.
+    ///
+    /// # Errors
+    /// As [`ImageStore::resolve`].
+    fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, StoreError> {
+        let image = self.resolve(reference, &Platform::host())?;
+        Ok(image.map(|image| image.index.unwrap_or(image.manifest)))
+    }
+
+    /// A manifest that an index points to, in the repository of `reference`.
+    ///
+    /// # Errors
+    /// When it is not there, cannot be read, or is no manifest.
+    fn child(&self, reference: &Reference, child: &Descriptor) -> Result<Manifest, StoreError> {
+        let manifest = self.manifest(&reference.with_digest(child.digest))?;
+        let missing = || StoreError::NotFoundBlob { reference: reference.familiar(), digest: child.digest };
+        manifest.filter(|manifest| manifest.digest() == child.digest).ok_or_else(missing)
+    }
+
+    /// Puts a manifest into the repository of `reference` without a name, for an index to point to.
+    ///
+    /// # Errors
+    /// When the place cannot be written, or something that the manifest points to is not there.
+    fn put_child(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError> {
+        self.put_manifest(&reference.with_digest(manifest.digest()), manifest)
+    }
+
     /// Whether the blob is there, in the repository of `reference`.
     ///
     /// # Errors

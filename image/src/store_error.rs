@@ -124,6 +124,17 @@ impl StoreError {
         Self::NotFound { reference: reference.familiar() }
     }
 
+    /// Whether a registry answered that it does not take manifests of that kind, so that another family's may work.
+    #[must_use]
+    pub fn is_rejected_manifest(&self) -> bool {
+        match self {
+            Self::Registry(error) => error
+                .downcast_ref::<crate::registry::RegistryError>()
+                .is_some_and(crate::registry::RegistryError::is_rejected_manifest),
+            _ => false,
+        }
+    }
+
     /// Whether the image or blob does not exist, as against cannot be read.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

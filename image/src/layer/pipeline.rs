@@ -3,6 +3,7 @@
 //! Each stage hands on through a bounded channel. A stage that fails, or whose consumer is gone, returns; its channels
 //! close, and the others follow. The error that is reported is the first real one, from source to sink.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
@@ -32,14 +33,26 @@ type Result<T, E = LayerError> = std::result::Result<T, E>;
 type Slot<T> = Receiver<Result<T>>;
 type Job<I, O> = (I, Sender<Result<O>>);
 
+/// What a layer's tar comes from.
+pub(super) enum Feed<'a> {
+    /// Entries, or a tar in a file.
+    Source(&'a LayerSource),
+    /// A tar as a stream, and what to call it in errors.
+    Stream(&'a mut (dyn Read + Send), &'a str),
+}
+
 pub(super) fn run(
-    source: &LayerSource,
+    feed: Feed<'_>,
     target: Option<(LayerFormat, &BlobSink)>,
 ) -> Result<(LayerDigest, Option<WrittenBlob>)> {
     thread::scope(|scope| {
         let (load_jobs, loaders) = bounded::<Job<Batch, Vec<Loaded>>>(BATCHES);
         let (ordered, loaded) = bounded::<Slot<Vec<Loaded>>>(BATCHES);
-        let walker = scope.spawn(move || walk(source, &load_jobs, &ordered));
+        let entries = match &feed {
+            Feed::Source(source) => Some(*source),
+            Feed::Stream(..) => None,
+        };
+        let walker = scope.spawn(move || entries.map_or(Ok(()), |source| walk(source, &load_jobs, &ordered)));
         for _ in 0..LOADERS {
             let jobs = loaders.clone();
             scope.spawn(move || serve(&jobs, |batch: Batch| batch.load()));
@@ -61,9 +74,12 @@ pub(super) fn run(
         let (compress, sink) = compressor.unzip();
 
         let chunks = Chunks { hash: hash_chunks, compress, buffer: Vec::with_capacity(CHUNK) };
-        let tar = match source.tar_file() {
-            Some(path) => copy(path, chunks),
-            None => tar(&loaded, chunks),
+        let tar = match feed {
+            Feed::Stream(reader, name) => stream(reader, name, chunks),
+            Feed::Source(source) => match source.tar_file() {
+                Some(path) => copy(path, chunks),
+                None => tar(&loaded, chunks),
+            },
         };
         drop(loaded);
         let walked = join(walker);
@@ -154,6 +170,19 @@ fn copy(path: &Path, mut chunks: Chunks) -> Result<()> {
     chunks.fill(file.size(), |space| file.read_exact(space))?;
     file.finish()?;
     chunks.flush()
+}
+
+/// Takes the bytes of a tar that comes from elsewhere.
+fn stream(reader: &mut (dyn Read + Send), name: &str, mut chunks: Chunks) -> Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return chunks.flush(),
+            Ok(count) => chunks.append(&buffer[..count])?,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(LayerError::Read { path: name.into(), source }),
+        }
+    }
 }
 
 /// The tar as it is cut into chunks.

@@ -35,7 +35,7 @@ impl Layout {
         Ok(bytes)
     }
 
-    pub(crate) fn manifest(&self, image: &str, blob: &Descriptor) -> Result<Manifest, StoreError> {
+    pub(crate) fn read_manifest(&self, image: &str, blob: &Descriptor) -> Result<Manifest, StoreError> {
         self.parse(image, blob, Some(&blob.media_type))
     }
 

@@ -181,6 +181,16 @@ impl RegistryError {
         matches!(self, Self::Denied { .. })
     }
 
+    /// Whether the registry refused a manifest for what it is, and not for what it points to.
+    #[must_use]
+    pub fn is_rejected_manifest(&self) -> bool {
+        let Self::Status { request, status, message } = self else { return false };
+        let is_manifest = request.starts_with("PUT ") && request.contains("/manifests/");
+        let is_about_blobs =
+            ["BLOB_UNKNOWN", "TAG_INVALID", "NAME_"].iter().any(|code| message.contains(code));
+        is_manifest && !is_about_blobs && matches!(status.as_u16(), 400 | 405 | 406 | 415 | 422)
+    }
+
     /// Whether the same request may succeed when it is made again.
     pub(super) fn is_transient(&self) -> bool {
         match self {

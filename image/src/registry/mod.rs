@@ -234,6 +234,10 @@ impl ImageStore for Registry {
         crate::select::image(reference, first, platform, manifest_of, config_of).map(Some)
     }
 
+    fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, StoreError> {
+        Ok(self.wait(self.core.manifest(reference))?)
+    }
+
     fn has_blob(&self, reference: &Reference, digest: Digest) -> Result<bool, StoreError> {
         Ok(self.wait(self.core.has_blob(reference, digest, Access::Pull))?)
     }
