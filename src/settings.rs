@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use longshore_image::{LayerFormats, ManifestChoice};
 use serde::{Deserialize, Serialize};
 
 use crate::directories::Directories;
@@ -30,6 +31,12 @@ pub(crate) struct Settings {
     /// The default of `--pull-policy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pull_policy: Option<PullPolicy>,
+    /// The default of `--layer-format`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) layer_format: Option<LayerFormats>,
+    /// The default of `--manifest-format`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) manifest_format: Option<ManifestChoice>,
     /// Registries to speak plain HTTP with, or whose certificates are not checked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) insecure_registries: Vec<String>,

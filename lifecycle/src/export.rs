@@ -13,6 +13,7 @@ mod assemble;
 mod base;
 mod cache;
 mod config;
+mod form;
 mod layers;
 mod made;
 mod plan;
@@ -34,10 +35,11 @@ use longshore_cnb::metadata_toml::{BuildMetadata, BuildpackBomEntry};
 use longshore_cnb::project_metadata::ProjectMetadata;
 use longshore_cnb::report::{ImageReport, Report};
 use longshore_cnb::toml_file::{self, TomlFileError};
+use longshore_image::convert::ConvertError;
 use longshore_image::layer::{LayerError, Ownership};
 use longshore_image::{
-    BlobSink, Image, ImageStore, InvalidReference, LayerFormat, Manifest, Platform, Reference, StoreError,
-    Timestamp,
+    BlobSink, Image, ImageStore, InvalidReference, LayerFormats, Manifest, ManifestChoice, Platform,
+    Reference, StoreError, Timestamp,
 };
 
 use crate::ExitCode;
@@ -46,6 +48,7 @@ use crate::image_identifier::Identify;
 use assemble::Parts;
 use base::Base;
 pub use cache::{CacheInput, export_cache};
+use form::Form;
 
 /// What export works on.
 pub struct ExportInput<'a> {
@@ -80,7 +83,9 @@ pub struct ExportInput<'a> {
     /// When the image says it was created; see [`crate::default_created`].
     pub created: Timestamp,
     /// How new layers are stored; as the run image's when `None`.
-    pub layer_format: Option<LayerFormat>,
+    pub layer_format: Option<LayerFormats>,
+    /// Whose media types the manifest has; the run image's when `None`.
+    pub manifest_format: Option<ManifestChoice>,
     /// The platform of the app image.
     pub platform: Platform,
     /// Where the app image goes, and where the previous image is.
@@ -208,6 +213,9 @@ pub enum ExportError {
         #[source]
         source: std::io::Error,
     },
+    /// The image cannot have the form that was asked for.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
     /// A label could not be written.
     #[error("cannot write the label `{label}`")]
     Label {
@@ -260,24 +268,20 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     let base = Base::resolve(input)?;
     let previous = previous(input)?;
     let planned = plan::plan(input, &build, previous.as_ref().map(|(_, image)| image))?;
-    let family = base.family(input.layer_format);
-    let format = input.layer_format.unwrap_or_else(|| base.layer_format());
+    let form = Form::of(input.layer_format, input.manifest_format, &base)?;
     let image = previous.as_ref().map(|(_, image)| image);
-    let made = layers::make(planned.layers, image, family, format, &input.sink)?;
-    let base_layers = base.layers_in(input, image, family)?;
+    let made = layers::make(planned.layers, image, form.family, form.layers.first(), &input.sink)?;
     let config = config::make(input, &base, &build, planned.stores, &made, &entrypoint)?;
-    let manifest = assemble::publish(
-        input,
-        &names,
-        &Parts {
-            base: &base,
-            base_layers: &base_layers,
-            previous: previous.as_ref(),
-            family,
-            made: &made,
-            config: config.to_bytes(),
-        },
-    )?;
+    let parts = Parts { base: &base, previous: previous.as_ref(), made: &made, config: config.to_bytes() };
+    let manifest = match assemble::publish(input, &names, &parts, form) {
+        Err(ExportError::Store { source, reference, .. })
+            if form.may_fall_back && source.is_rejected_manifest() =>
+        {
+            tracing::warn!("'{reference}' cannot be written with OCI media types; using Docker's ({source})");
+            assemble::publish(input, &names, &parts, form.in_docker())?
+        }
+        other => other?,
+    };
     let reused_layers = made.iter().filter(|layer| layer.is_reused()).count();
     tracing::info!("*** Images ({}):", manifest.digest());
     for name in input.images {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use longshore_image::convert::ImageLayer;
 use longshore_image::{
-    BlobOpener, BlobSource, Descriptor, Digest, ImageStore, Manifest, ManifestFormat, MediaType, Platform,
-    Reference, StoreError,
+    BlobOpener, BlobSource, Descriptor, Digest, ImageStore, Manifest, ManifestFormat, MediaType, Reference,
+    StoreError,
 };
 use rayon::prelude::*;
 
@@ -23,6 +24,19 @@ impl Upload {
     /// A blob at hand.
     pub(crate) fn new(descriptor: Descriptor, source: BlobSource) -> Self {
         Self { descriptor, source, mount_from: None }
+    }
+
+    /// A layer, whose blob may be in another repository of the same place.
+    pub(crate) fn layer(layer: ImageLayer, mount_from: Option<Reference>) -> Self {
+        Self { descriptor: layer.descriptor, source: layer.source, mount_from }
+    }
+
+    /// Whether it is no blob of that image.
+    pub(crate) fn is_new_to(&self, manifest: &Manifest) -> bool {
+        manifest.as_image().is_none_or(|image| {
+            let mut blobs = image.layers.iter().chain([&image.config]);
+            blobs.all(|blob| blob.digest != self.descriptor.digest)
+        })
     }
 
     /// A configuration, with its descriptor.
@@ -59,18 +73,27 @@ impl PublishError {
     }
 }
 
+/// What gets names, with all that it needs.
+pub(crate) struct Publication<'a> {
+    /// What the names point to.
+    pub(crate) root: &'a Manifest,
+    /// The manifests that it points to, when it is an index.
+    pub(crate) children: &'a [Manifest],
+    /// The blobs that all of them point to.
+    pub(crate) uploads: &'a [Upload],
+}
+
 /// Publishes an image under all names. A name that is the image already costs one question and nothing else.
 pub(crate) fn publish(
     target: &Arc<dyn ImageStore>,
     names: &[Reference],
-    platform: &Platform,
-    manifest: &Manifest,
-    uploads: &[Upload],
+    publication: &Publication<'_>,
 ) -> Result<(), PublishError> {
+    let root = publication.root;
     let mut moving = Vec::new();
     for name in names {
-        if points_to(target, name, platform, manifest)? {
-            tracing::debug!("{name} is {} already", manifest.digest());
+        if points_to(target, name, root)? {
+            tracing::debug!("{name} is {} already", root.digest());
         } else {
             moving.push(name);
         }
@@ -79,13 +102,16 @@ pub(crate) fn publish(
     for &name in &moving {
         // Names may be of several repositories of the registry; blobs are needed once in each.
         if !done.iter().any(|known| known.same_repository(name)) {
-            upload(target, name, done.first().copied(), uploads)?;
+            upload(target, name, done.first().copied(), publication.uploads)?;
+            for child in publication.children {
+                target.put_child(name, child).map_err(PublishError::of("write", name))?;
+            }
             done.push(name);
         }
     }
     moving
         .into_iter()
-        .try_for_each(|name| target.put_manifest(name, manifest).map_err(PublishError::of("write", name)))
+        .try_for_each(|name| target.put_manifest(name, root).map_err(PublishError::of("write", name)))
 }
 
 /// Puts the blobs into the repository of `name`. `first` is a repository that has got them just before.
@@ -119,14 +145,10 @@ fn write(
 fn points_to(
     target: &Arc<dyn ImageStore>,
     name: &Reference,
-    platform: &Platform,
     manifest: &Manifest,
 ) -> Result<bool, PublishError> {
-    match target.resolve(name, platform) {
-        Ok(found) => {
-            Ok(found
-                .is_some_and(|image| image.index.is_none() && image.manifest.digest() == manifest.digest()))
-        }
+    match target.manifest(name) {
+        Ok(found) => Ok(found.is_some_and(|found| found.digest() == manifest.digest())),
         // What stands there will be replaced, whatever is wrong with it.
         Err(
             StoreError::NoPlatform { .. }

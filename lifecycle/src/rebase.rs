@@ -21,7 +21,7 @@ use longshore_image::{
 use crate::ExitCode;
 use crate::image_identifier::{Identify, identifier};
 use crate::image_layers;
-use crate::publish::{self, PublishError, Upload};
+use crate::publish::{self, Publication, PublishError, Upload};
 use crate::run_image;
 pub use plan::{Plan, Refusal, Request, plan};
 
@@ -178,7 +178,8 @@ pub fn rebase(input: &RebaseInput<'_>) -> Result<RebaseOutput, RebaseError> {
         None => {
             let rebased = Rebased::new(input, &app, &image, &run_image)?;
             let uploads = rebased.uploads(input);
-            publish::publish(&input.target, &names, &image.config.platform(), &rebased.manifest, &uploads)?;
+            let publication = Publication { root: &rebased.manifest, children: &[], uploads: &uploads };
+            publish::publish(&input.target, &names, &publication)?;
             (rebased.manifest, Some(rebased.config.image_id()))
         }
     };

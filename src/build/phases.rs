@@ -246,6 +246,7 @@ impl Build<'_> {
             ownership: self.ownership(),
             created: self.request.created,
             layer_format: Some(self.request.layer_format),
+            manifest_format: Some(self.request.manifest_format),
             platform: self.platform.clone(),
             target: Arc::clone(&self.target),
             run_images: Arc::clone(&self.run_image_store),

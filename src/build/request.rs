@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use longshore_cnb::project_metadata::ProjectMetadata;
-use longshore_image::{Digest, LayerFormat, Reference, Timestamp};
+use longshore_image::{Digest, LayerFormats, ManifestChoice, Reference, Timestamp};
 use longshore_sandbox::{Access, Mount};
 
 use crate::images::Location;
@@ -53,7 +53,9 @@ pub(crate) struct BuildRequest {
     /// When the image says it was made.
     pub(crate) created: Timestamp,
     /// How new layers are compressed.
-    pub(crate) layer_format: LayerFormat,
+    pub(crate) layer_format: LayerFormats,
+    /// Whose media types the manifest has.
+    pub(crate) manifest_format: ManifestChoice,
     /// What buildpacks can reach.
     pub(crate) network: NetworkAccess,
     /// Files and directories of this machine that buildpacks can see.

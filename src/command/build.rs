@@ -9,7 +9,7 @@ use longshore_cnb::project_metadata::{ProjectMetadata, ProjectSource};
 use longshore_image::{Platform, Reference};
 
 use super::UsageError;
-use super::shared::{LayerFormatArgument, parse_platform};
+use super::shared::{FormatArguments, parse_platform};
 use crate::build::{self, BuildRequest, NetworkAccess, Volume};
 use crate::container::{Assignment, read_environment_file};
 use crate::creation_time::{CreationTime, creation_time};
@@ -108,7 +108,7 @@ pub(crate) struct BuildArguments {
     #[arg(long, value_name = "HOST")]
     insecure_registry: Vec<String>,
     #[command(flatten)]
-    layer_format: LayerFormatArgument,
+    formats: FormatArguments,
     #[command(flatten)]
     ignored: IgnoredArguments,
 }
@@ -159,6 +159,7 @@ fn request(
     output: OutputArguments,
 ) -> anyhow::Result<BuildRequest> {
     check(&arguments)?;
+    let (layer_format, manifest_format) = arguments.formats.or(settings).chosen();
     let app = std::path::absolute(&arguments.path)?;
     ensure!(app.exists(), "the app path `{}` does not exist", arguments.path.display());
     let (project, project_directory) = project(&arguments, &app)?;
@@ -197,7 +198,8 @@ fn request(
         default_process: arguments.default_process,
         exec_env: arguments.exec_env,
         created: creation_time(arguments.creation_time)?,
-        layer_format: arguments.layer_format.format(),
+        layer_format,
+        manifest_format,
         network: network(arguments.network.as_deref()),
         volumes: arguments.volume,
         ca_certificates: certificates(arguments.ca_cert)?,

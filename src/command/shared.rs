@@ -1,9 +1,10 @@
 //! Arguments that several commands have.
 
 use anyhow::bail;
-use longshore_image::{LayerFormat, Platform};
+use longshore_image::{LayerFormat, LayerFormats, ManifestChoice, Platform};
 
 use super::UsageError;
+use crate::settings::Settings;
 
 /// How layers are compressed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -36,6 +37,39 @@ impl LayerFormatArgument {
             Format::TarGzip => LayerFormat::TarGzip,
             Format::TarZstd => LayerFormat::TarZstd,
         }
+    }
+}
+
+/// `--layer-format` and `--manifest-format` of commands that write whole images.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct FormatArguments {
+    /// How layers are compressed: tar, tar+gzip, tar+zstd, or dual for an index of an image with gzip and one with zstd
+    /// [default: tar+zstd]
+    #[arg(long, value_name = "FORMAT", env = "LONGSHORE_LAYER_FORMAT")]
+    pub(crate) layer_format: Option<LayerFormats>,
+    /// Whose media types the manifest has: oci, docker, or auto for OCI's unless the registry refuses them
+    /// [default: auto]
+    #[arg(long, value_name = "FORMAT", env = "LONGSHORE_MANIFEST_FORMAT")]
+    pub(crate) manifest_format: Option<ManifestChoice>,
+}
+
+impl FormatArguments {
+    /// The flags and environment, else the settings.
+    pub(crate) fn or(self, settings: &Settings) -> Self {
+        Self {
+            layer_format: self.layer_format.or(settings.layer_format),
+            manifest_format: self.manifest_format.or(settings.manifest_format),
+        }
+    }
+
+    /// The formats of a new image: zstd with OCI's types, and gzip where Docker's are asked for.
+    pub(crate) fn chosen(self) -> (LayerFormats, ManifestChoice) {
+        let manifest = self.manifest_format.unwrap_or_default();
+        let default = match manifest {
+            ManifestChoice::Docker => LayerFormat::TarGzip,
+            ManifestChoice::Oci | ManifestChoice::Auto => LayerFormat::TarZstd,
+        };
+        (self.layer_format.unwrap_or(default.into()), manifest)
     }
 }
 

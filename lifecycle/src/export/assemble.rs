@@ -1,52 +1,183 @@
-//! The manifest of the app image, and the blobs that it needs.
+//! The manifests of the app image, and the blobs that they need.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use longshore_image::{BlobSource, Image, ImageManifest, Manifest, ManifestFormat, Reference};
+use longshore_image::convert::{self, Compression, ImageLayer};
+use longshore_image::{
+    BlobOpener, BlobSource, Descriptor, Image, ImageManifest, LayerFormat, LayerFormats, Manifest,
+    ManifestContent, ManifestFormat, MediaType, Reference, ZSTD_ANNOTATION,
+};
+use rayon::prelude::*;
 
-use super::base::{Base, BaseLayer};
+use super::base::Base;
+use super::form::Form;
 use super::made::{Blob, Made};
 use super::{ExportError, ExportInput};
-use crate::publish::{self, PublishError, Upload};
+use crate::image_layers;
+use crate::publish::{self, Publication, PublishError, Upload};
 
 /// What the app image is made of.
 pub(super) struct Parts<'a> {
     pub(super) base: &'a Base,
-    pub(super) base_layers: &'a [BaseLayer],
     pub(super) previous: Option<&'a (Reference, Image)>,
-    pub(super) family: ManifestFormat,
     pub(super) made: &'a [Made],
     pub(super) config: Bytes,
 }
 
-/// Makes the manifest and publishes everything under all names.
+/// A layer, the repository that has its blob, and how it may be stored.
+struct Part {
+    layer: ImageLayer,
+    mount_from: Option<Reference>,
+    compression: Compression,
+}
+
+/// One manifest of the app image, and the blobs that it needs.
+struct Variant {
+    manifest: Manifest,
+    uploads: Vec<Upload>,
+}
+
+/// Makes the manifest, or the two and their index, and publishes everything under all names.
 pub(super) fn publish(
     input: &ExportInput<'_>,
     names: &[Reference],
     parts: &Parts<'_>,
+    form: Form,
 ) -> Result<Manifest, ExportError> {
-    let base = parts.base_layers.iter().map(|layer| (&layer.descriptor, &layer.blob));
-    let made = parts.made.iter().map(|layer| (&layer.descriptor, &layer.blob));
-    let layers: Vec<_> = base.chain(made).collect();
-    let (config, config_upload) = Upload::config(parts.config.clone(), parts.family);
-    let descriptors = layers.iter().map(|(descriptor, _)| (*descriptor).clone()).collect();
-    let manifest = Manifest::image(ImageManifest::new(parts.family, config, descriptors));
-    let mut uploads = Vec::new();
-    for (descriptor, blob) in layers {
-        let descriptor = descriptor.clone();
-        uploads.push(match (blob, parts.previous) {
-            (Blob::File(path), _) => Upload::new(descriptor, BlobSource::File(path.clone())),
-            (Blob::Base, _) => {
-                Upload::of_image(descriptor, &input.run_images, &parts.base.reference, &input.target)
-            }
-            (Blob::Previous, Some((reference, _))) => {
-                Upload::of_image(descriptor, &input.target, reference, &input.target)
-            }
-            (Blob::Previous, None) => return Err(no_previous_image()),
-        });
+    let previous = parts.previous.map(|(reference, image)| (reference, image));
+    let layers = parts.list(input, form.existing, form.existing)?;
+    let first = variant(input, layers, previous, form.family, &parts.config)?;
+    if form.layers != LayerFormats::Dual {
+        let Variant { manifest, uploads } = first;
+        let publication = Publication { root: &manifest, children: &[], uploads: &uploads };
+        publish::publish(&input.target, names, &publication)?;
+        return Ok(manifest);
     }
-    uploads.push(config_upload);
-    publish::publish(&input.target, names, &input.platform, &manifest, &uploads)?;
-    Ok(manifest)
+    // The run image's layers stay as they are: a manifest may have both formats, and they need not be pulled.
+    let layers = parts.list(input, Compression::Kept, Compression::All(LayerFormat::TarZstd))?;
+    let previous = zstd_of(input, parts.previous)?;
+    let previous = previous.as_ref().map(|(reference, image)| (reference, image));
+    let second = variant(input, layers, previous, form.family, &parts.config)?;
+    let platform = parts.base.image.config.platform();
+    let index = convert::dual_index(&[(platform.clone(), &first.manifest), (platform, &second.manifest)]);
+    let children = [first.manifest, second.manifest];
+    let mut uploads = first.uploads;
+    let new = second.uploads.into_iter();
+    uploads.extend(new.filter(|upload| upload.is_new_to(&children[0])));
+    publish::publish(
+        &input.target,
+        names,
+        &Publication { root: &index, children: &children, uploads: &uploads },
+    )?;
+    Ok(index)
+}
+
+impl Parts<'_> {
+    /// All layers, lowest first.
+    fn list(
+        &self,
+        input: &ExportInput<'_>,
+        base: Compression,
+        made: Compression,
+    ) -> Result<Vec<Part>, ExportError> {
+        let base_layers = self.base.layers().into_iter().map(|(diff_id, descriptor)| {
+            let opener = BlobOpener::of(
+                Arc::clone(&input.run_images),
+                self.base.reference.clone(),
+                descriptor.clone(),
+            );
+            let same_place = Arc::ptr_eq(&input.run_images, &input.target);
+            Ok(Part {
+                layer: ImageLayer { diff_id, descriptor, source: BlobSource::Lazy(opener) },
+                mount_from: same_place.then(|| self.base.reference.clone()),
+                compression: base,
+            })
+        });
+        let made_layers = self.made.iter().map(|layer| {
+            let (source, mount_from) = match (&layer.blob, self.previous) {
+                (Blob::File(path), _) => (BlobSource::File(path.clone()), None),
+                (Blob::Previous, Some((reference, _))) => {
+                    let target = Arc::clone(&input.target);
+                    let opener = BlobOpener::of(target, reference.clone(), layer.descriptor.clone());
+                    (BlobSource::Lazy(opener), Some(reference.clone()))
+                }
+                (Blob::Previous, None) => return Err(no_previous_image()),
+            };
+            let descriptor = layer.descriptor.clone();
+            let layer = ImageLayer { diff_id: layer.diff_id, descriptor, source };
+            Ok(Part { layer, mount_from, compression: made })
+        });
+        base_layers.chain(made_layers).collect()
+    }
+}
+
+/// Converts the layers that need it, and makes the manifest.
+fn variant(
+    input: &ExportInput<'_>,
+    parts: Vec<Part>,
+    previous: Option<(&Reference, &Image)>,
+    family: ManifestFormat,
+    config: &Bytes,
+) -> Result<Variant, ExportError> {
+    let parts: Vec<Part> =
+        parts.into_par_iter().map(|part| convert(input, part, previous, family)).collect::<Result<_, _>>()?;
+    let (config, config_upload) = Upload::config(config.clone(), family);
+    let descriptors = parts.iter().map(|part| part.layer.descriptor.clone()).collect();
+    let manifest = Manifest::image(ImageManifest::new(family, config, descriptors));
+    let uploads = parts.into_iter().map(|part| Upload::layer(part.layer, part.mount_from));
+    Ok(Variant { manifest, uploads: uploads.chain([config_upload]).collect() })
+}
+
+fn convert(
+    input: &ExportInput<'_>,
+    part: Part,
+    previous: Option<(&Reference, &Image)>,
+    family: ManifestFormat,
+) -> Result<Part, ExportError> {
+    let format = convert::wanted_format(&part.layer.descriptor, part.compression, family);
+    if format.is_none_or(|format| convert::format_of(&part.layer.descriptor.media_type) == Some(format)) {
+        let descriptor = convert::in_family(part.layer.descriptor, family);
+        return Ok(Part { layer: ImageLayer { descriptor, ..part.layer }, ..part });
+    }
+    // The last build may have converted it already.
+    let known = previous.and_then(|(reference, image)| {
+        let descriptor = image_layers::find(image, part.layer.diff_id)?;
+        (convert::format_of(&descriptor.media_type) == format).then_some((reference, descriptor))
+    });
+    if let Some((reference, descriptor)) = known {
+        let opener = BlobOpener::of(Arc::clone(&input.target), reference.clone(), descriptor.clone());
+        let descriptor = convert::in_family(descriptor, family);
+        let layer = ImageLayer { diff_id: part.layer.diff_id, descriptor, source: BlobSource::Lazy(opener) };
+        return Ok(Part { layer, mount_from: Some(reference.clone()), ..part });
+    }
+    if let BlobSource::Lazy(_) = part.layer.source {
+        tracing::info!("Converting layer {} of an image that is there already", part.layer.diff_id);
+    }
+    let layer = convert::layer(part.layer, part.compression, family, &input.sink)?;
+    Ok(Part { layer, mount_from: None, ..part })
+}
+
+/// The zstd image beside the previous image, when the last build made both.
+fn zstd_of(
+    input: &ExportInput<'_>,
+    previous: Option<&(Reference, Image)>,
+) -> Result<Option<(Reference, Image)>, ExportError> {
+    let Some((reference, image)) = previous else { return Ok(None) };
+    let children = match image.index.as_ref().map(Manifest::content) {
+        Some(ManifestContent::Index(index)) => index.manifests.as_slice(),
+        _ => return Ok(None),
+    };
+    let is_zstd = |child: &&Descriptor| {
+        child.annotations.contains_key(ZSTD_ANNOTATION)
+            && child.platform.as_ref().is_some_and(|platform| input.platform.accepts(platform))
+            && matches!(child.media_type, MediaType::Manifest(_))
+    };
+    let Some(child) = children.iter().find(is_zstd) else { return Ok(None) };
+    let by_digest = reference.with_digest(child.digest);
+    let found = input.target.resolve(&by_digest, &input.platform);
+    let found = found.map_err(ExportError::store("read the previous image", reference))?;
+    Ok(found.map(|image| (reference.clone(), image)))
 }
 
 /// Layers are only taken from a previous image when there is one; this says so without a panic.

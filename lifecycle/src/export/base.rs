@@ -1,14 +1,8 @@
-//! The run image that the app image stands on, and its layers in the app image.
+//! The run image that the app image stands on.
 
-use std::io;
-use std::sync::Arc;
+use longshore_image::convert::{Compression, format_of};
+use longshore_image::{Descriptor, DiffId, Image, LayerFormat, ManifestFormat, MediaType, Reference};
 
-use longshore_image::layer::{self, LayerError, LayerSource};
-use longshore_image::{
-    BlobSink, Descriptor, DiffId, Image, ImageStore, LayerFormat, ManifestFormat, MediaType, Reference,
-};
-
-use super::made::Blob;
 use super::{ExportError, ExportInput};
 use crate::image_layers;
 
@@ -16,13 +10,6 @@ use crate::image_layers;
 pub(super) struct Base {
     pub(super) reference: Reference,
     pub(super) image: Image,
-}
-
-/// A layer of the run image in the app image.
-#[derive(Debug)]
-pub(super) struct BaseLayer {
-    pub(super) descriptor: Descriptor,
-    pub(super) blob: Blob,
 }
 
 impl Base {
@@ -55,11 +42,9 @@ impl Base {
         image_layers::pairs(&self.image)
     }
 
-    /// The family of the app image's manifest: the run image's, unless a layer needs OCI's.
-    pub(super) fn family(&self, format: Option<LayerFormat>) -> ManifestFormat {
-        let is_kept = |blob: &Descriptor| !must_convert(blob, format);
-        let needs_oci = format == Some(LayerFormat::TarZstd)
-            || self.layers().iter().any(|(_, blob)| is_zstd(blob) && is_kept(blob));
+    /// The family of the run image's manifest, unless layers that are kept need OCI's.
+    pub(super) fn family(&self, existing: Compression) -> ManifestFormat {
+        let needs_oci = existing == Compression::Kept && self.layers().iter().any(|(_, blob)| is_zstd(blob));
         match self.image.manifest.media_type() {
             MediaType::Manifest(family) if !needs_oci => *family,
             _ => ManifestFormat::Oci,
@@ -73,71 +58,8 @@ impl Base {
             _ => LayerFormat::TarGzip,
         }
     }
-
-    /// The run image's layers as they are, unless they are zstd and something that every client reads was asked for:
-    /// then they are converted, which leaves their DiffIDs as they are.
-    pub(super) fn layers_in(
-        &self,
-        input: &ExportInput<'_>,
-        previous: Option<&Image>,
-        family: ManifestFormat,
-    ) -> Result<Vec<BaseLayer>, ExportError> {
-        let layers = self.layers().into_iter().map(|(diff_id, blob)| {
-            match input.layer_format.filter(|_| must_convert(&blob, input.layer_format)) {
-                Some(format) => self.converted(input, diff_id, &blob, (family, format), previous),
-                None => Ok(BaseLayer { descriptor: image_layers::in_family(blob, family), blob: Blob::Base }),
-            }
-        });
-        layers.collect()
-    }
-
-    fn converted(
-        &self,
-        input: &ExportInput<'_>,
-        diff_id: DiffId,
-        blob: &Descriptor,
-        (family, format): (ManifestFormat, LayerFormat),
-        previous: Option<&Image>,
-    ) -> Result<BaseLayer, ExportError> {
-        let known = previous.and_then(|image| image_layers::find(image, diff_id));
-        if let Some(descriptor) = known.filter(|known| known.media_type == MediaType::Layer(family, format)) {
-            return Ok(BaseLayer { descriptor, blob: Blob::Previous });
-        }
-        tracing::info!("Converting layer {diff_id} of the run image from zstd");
-        let made = convert(&input.run_images, &self.reference, blob, (family, format), &input.sink)?;
-        if made.diff_id != diff_id {
-            return Err(ExportError::RunImage {
-                reference: self.reference.familiar(),
-                reason: format!("its layer {diff_id} has the DiffID {}", made.diff_id),
-            });
-        }
-        Ok(BaseLayer { descriptor: made.descriptor, blob: Blob::File(made.path) })
-    }
-}
-
-/// Docker before 23 reads no zstd, and whoever asks for another format has such a client.
-fn must_convert(blob: &Descriptor, format: Option<LayerFormat>) -> bool {
-    is_zstd(blob) && format.is_some_and(|format| format != LayerFormat::TarZstd)
 }
 
 fn is_zstd(blob: &Descriptor) -> bool {
-    matches!(blob.media_type, MediaType::Layer(_, LayerFormat::TarZstd))
-}
-
-fn convert(
-    store: &Arc<dyn ImageStore>,
-    image: &Reference,
-    blob: &Descriptor,
-    (family, format): (ManifestFormat, LayerFormat),
-    sink: &BlobSink,
-) -> Result<layer::Layer, ExportError> {
-    let reader = store.open_blob(image, blob).map_err(ExportError::store("read a layer of", image))?;
-    let failed =
-        |source| ExportError::Layer { layer: format!("{} of {}", blob.digest, image.familiar()), source };
-    let write = |source: io::Error| failed(LayerError::Write { path: sink.directory().to_owned(), source });
-    let mut tar = tempfile::NamedTempFile::new_in(sink.directory()).map_err(write)?;
-    longshore_image::decompress(reader)
-        .and_then(|mut content| io::copy(&mut content, tar.as_file_mut()))
-        .map_err(write)?;
-    layer::build(&LayerSource::tar(tar.path()), format, family, sink).map_err(failed)
+    format_of(&blob.media_type) == Some(LayerFormat::TarZstd)
 }

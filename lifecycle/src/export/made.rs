@@ -27,8 +27,6 @@ pub(super) enum Blob {
     File(PathBuf),
     /// Where the previous image is.
     Previous,
-    /// Where the run image is.
-    Base,
 }
 
 impl Made {

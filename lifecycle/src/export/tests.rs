@@ -1,5 +1,6 @@
 //! Exports into a local store: first build, unchanged rebuild, changed rebuild, and what must be refused.
 
+mod formats;
 mod registry;
 
 use std::fs;
@@ -10,7 +11,7 @@ use longshore_cnb::group::GroupElement;
 use longshore_cnb::lifecycle_metadata::{LIFECYCLE_METADATA_LABEL, LifecycleMetadata};
 use longshore_image::layer::{self, Entry, LayerSource, ParentOwnership};
 use longshore_image::{
-    BlobSource, Config, Descriptor, Digest, ImageManifest, LocalStore, ManifestFormat, MediaType,
+    BlobSource, Config, Descriptor, Digest, ImageManifest, LayerFormat, LocalStore, ManifestFormat, MediaType,
 };
 
 use super::*;
@@ -119,7 +120,8 @@ impl Fixture {
             exec_env: Some("production".to_owned()),
             ownership: OWNERSHIP,
             created: crate::default_created(),
-            layer_format: Some(LayerFormat::TarZstd),
+            layer_format: Some(LayerFormat::TarZstd.into()),
+            manifest_format: None,
             platform: Platform::linux("amd64"),
             target: store.clone(),
             run_images: store,
@@ -317,7 +319,7 @@ fn layers_of_the_run_image_are_converted_when_the_format_demands_it() {
     fixture.analyzed.run_image.as_mut().unwrap().reference = "zstd:1".to_owned();
     let images = ["app:1".to_owned()];
     let gzip = |fixture: &Fixture| {
-        let input = ExportInput { layer_format: Some(LayerFormat::TarGzip), ..fixture.input(&images) };
+        let input = ExportInput { layer_format: Some(LayerFormat::TarGzip.into()), ..fixture.input(&images) };
         export(&input).unwrap().manifest
     };
     let first = gzip(&fixture);
