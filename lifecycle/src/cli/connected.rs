@@ -143,6 +143,15 @@ pub(super) fn write(path: &Path, content: &str) -> Result<(), Failure> {
     written.map_err(|error| Failure::new(ExitCode::Failed, "write an output", &error))
 }
 
+/// The value of a variable that names a format.
+pub(super) fn format<T>(variable: &str, text: Option<&str>) -> Result<Option<T>, Failure>
+where
+    T: std::str::FromStr<Err = longshore_image::InvalidFormat>,
+{
+    let parsed = text.filter(|text| !text.is_empty()).map(str::parse).transpose();
+    parsed.map_err(|error| Failure::new(ExitCode::InvalidArguments, &format!("read {variable}"), &error))
+}
+
 /// A directory for blobs on their way, which goes with the process.
 pub(super) fn scratch() -> Result<tempfile::TempDir, Failure> {
     tempfile::tempdir()
