@@ -46,15 +46,12 @@ impl Upload {
     }
 
     /// A blob of another image. Where both are in one place it is mounted; it is read only where that is impossible.
-    pub(crate) fn of_image(
-        descriptor: Descriptor,
-        store: &Arc<dyn ImageStore>,
-        image: &Reference,
-        target: &Arc<dyn ImageStore>,
-    ) -> Self {
+    ///
+    /// The names decide whether that is one place, not the stores: the store of a run image may stand for several, a
+    /// registry among them. An attempt to mount what the registry has not got costs one request.
+    pub(crate) fn of_image(descriptor: Descriptor, store: &Arc<dyn ImageStore>, image: &Reference) -> Self {
         let opener = BlobOpener::of(Arc::clone(store), image.clone(), descriptor.clone());
-        let mount_from = Arc::ptr_eq(store, target).then(|| image.clone());
-        Self { descriptor, source: BlobSource::Lazy(opener), mount_from }
+        Self { descriptor, source: BlobSource::Lazy(opener), mount_from: Some(image.clone()) }
     }
 }
 

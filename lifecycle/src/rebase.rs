@@ -329,9 +329,9 @@ impl Rebased {
 
     fn uploads(&self, input: &RebaseInput<'_>) -> Vec<Upload> {
         let base = self.base_layers.iter().cloned();
-        let base = base.map(|blob| Upload::of_image(blob, &input.run_image_store, &self.base, &input.target));
+        let base = base.map(|blob| Upload::of_image(blob, &input.run_image_store, &self.base));
         let app = self.app_layers.iter().cloned();
-        let app = app.map(|blob| Upload::of_image(blob, &input.target, &self.app, &input.target));
+        let app = app.map(|blob| Upload::of_image(blob, &input.target, &self.app));
         let (_, config) = Upload::config(self.config.to_bytes(), self.family);
         base.chain(app).chain([config]).collect()
     }

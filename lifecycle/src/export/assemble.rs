@@ -87,10 +87,10 @@ impl Parts<'_> {
                 self.base.reference.clone(),
                 descriptor.clone(),
             );
-            let same_place = Arc::ptr_eq(&input.run_images, &input.target);
             Ok(Part {
                 layer: ImageLayer { diff_id, descriptor, source: BlobSource::Lazy(opener) },
-                mount_from: same_place.then(|| self.base.reference.clone()),
+                // Whether that is the same registry is seen by its name: the store may stand for several.
+                mount_from: Some(self.base.reference.clone()),
                 compression: base,
             })
         });
