@@ -12,7 +12,7 @@ use crate::LONGSHORE;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A buildpack with a launch layer that it keeps while the app's file `key` is the same.
-fn caching_buildpack() -> ShellBuildpack {
+pub(crate) fn caching_buildpack() -> ShellBuildpack {
     ShellBuildpack::new(
         "test/caching",
         r#"layer=$CNB_LAYERS_DIR/dependencies

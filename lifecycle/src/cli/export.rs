@@ -76,7 +76,7 @@ pub(super) fn run_export(
         ),
         launcher: inputs.launcher.clone(),
         launcher_sbom: inputs.platform_api.has_launcher_sbom().then(|| inputs.launcher_sbom.clone()),
-        launcher_metadata: launcher_metadata(),
+        launcher_metadata: launcher_metadata(inputs),
         process_type: inputs.process_type.clone(),
         project: project(inputs)?,
         exec_env: Some(inputs.exec_env.clone()),
@@ -109,12 +109,8 @@ pub(super) fn run_export(
     Ok(())
 }
 
-fn launcher_metadata() -> LauncherMetadata {
-    LauncherMetadata {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        repository: String::new(),
-        commit: String::new(),
-    }
+fn launcher_metadata(inputs: &Inputs) -> LauncherMetadata {
+    LauncherMetadata { version: inputs.version.to_owned(), repository: String::new(), commit: String::new() }
 }
 
 /// `project-metadata.toml` need not exist.

@@ -64,6 +64,8 @@ pub(super) struct Inputs {
     pub(super) tags: Vec<String>,
     pub(super) uid: u32,
     pub(super) source_date_epoch: Option<String>,
+    /// The version of this lifecycle.
+    pub(super) version: &'static str,
 }
 
 /// Looks values up by the names of their flags.
@@ -205,6 +207,7 @@ impl Inputs {
             tags: from.list("tag"),
             uid: from.number("uid"),
             source_date_epoch: from.environment("SOURCE_DATE_EPOCH"),
+            version: "",
         }
     }
 }

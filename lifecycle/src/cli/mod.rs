@@ -44,7 +44,7 @@ fn is_multiplexer(program: &str) -> bool {
 pub fn main(
     program: &str,
     arguments: impl IntoIterator<Item = OsString>,
-    version: &str,
+    version: &'static str,
 ) -> std::process::ExitCode {
     match run(program, arguments, version) {
         Ok(()) => ExitCode::Success,
@@ -58,7 +58,11 @@ pub fn main(
     .into()
 }
 
-fn run(program: &str, arguments: impl IntoIterator<Item = OsString>, version: &str) -> Result<(), Failure> {
+fn run(
+    program: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+    version: &'static str,
+) -> Result<(), Failure> {
     let arguments = arguments
         .into_iter()
         .map(|argument| argument.into_string().map_err(|argument| not_text(&argument)))
@@ -84,12 +88,18 @@ fn run(program: &str, arguments: impl IntoIterator<Item = OsString>, version: &s
     run_phase(phase, api, arguments, version)
 }
 
-fn run_phase(phase: Phase, api: PlatformApi, arguments: Vec<String>, version: &str) -> Result<(), Failure> {
+fn run_phase(
+    phase: Phase,
+    api: PlatformApi,
+    arguments: Vec<String>,
+    version: &'static str,
+) -> Result<(), Failure> {
     let parsed = flags::parse(phase, api, arguments).map_err(|error| flag_failure(&error, phase, api))?;
     if parsed.flags.iter().any(|(name, value)| *name == "version" && flags::boolean(value) == Some(true)) {
         return print_version(version);
     }
     let mut inputs = Inputs::new(api, &parsed, &|name| std::env::var_os(name));
+    inputs.version = version;
     let level = log::level(&inputs.log_level);
     log::begin(level.unwrap_or(LevelFilter::INFO), inputs.no_color);
     if level.is_none() {
@@ -172,7 +182,7 @@ fn begin_default_log() {
     log::begin(LevelFilter::INFO, is_set("CNB_NO_COLOR"));
 }
 
-fn print_version(version: &str) -> Result<(), Failure> {
+fn print_version(version: &'static str) -> Result<(), Failure> {
     begin_default_log();
     tracing::info!("{version}");
     Ok(())

@@ -118,6 +118,17 @@ impl TinyBuilder {
 
     /// Writes the run image as `name` into a layout.
     pub fn write_run_image(&self, layout: &Layout, name: &str) {
+        self.write_run_layers(layout, name, &[base_layer(RUN_USER)]);
+    }
+
+    /// Writes a newer run image as `name` into a layout: one with another layer, which has `/etc/patched`.
+    pub fn write_patched_run_image(&self, layout: &Layout, name: &str) {
+        let mut patch = Files::default();
+        patch.folder("etc", 0o755, (0, 0)).file("etc/patched", 0o644, "1\n");
+        self.write_run_layers(layout, name, &[base_layer(RUN_USER), patch.archive()]);
+    }
+
+    fn write_run_layers(&self, layout: &Layout, name: &str, layers: &[Vec<u8>]) {
         let mut config = config(&self.run_architecture, RUN_USER);
         config["config"]["Labels"] = json!({
             "io.buildpacks.base.id": "tiny",
@@ -125,7 +136,18 @@ impl TinyBuilder {
             "io.buildpacks.base.distro.version": "1",
             "io.buildpacks.rebasable": "true",
         });
-        let _ = layout.image(name, config, &[base_layer(RUN_USER)]);
+        let _ = layout.image(name, config, layers);
+    }
+
+    /// Writes the image that a builder can be made on, as `name` into a layout.
+    pub fn write_build_image(layout: &Layout, name: &str) {
+        let mut config = config(architecture(), BUILD_USER);
+        config["config"]["Labels"] = json!({
+            "io.buildpacks.base.id": "tiny",
+            "io.buildpacks.base.distro.name": "tiny",
+            "io.buildpacks.base.distro.version": "1",
+        });
+        let _ = layout.image(name, config, &[base_layer(BUILD_USER)]);
     }
 
     fn version(&self, id: &str) -> &str {
