@@ -14,6 +14,7 @@ mod apps;
 mod bad_input;
 mod build;
 mod buildpacks;
+mod conformance;
 mod containers;
 mod publish;
 mod reproducible;

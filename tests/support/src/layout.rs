@@ -191,7 +191,12 @@ impl Layout {
     }
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+/// `bytes` compressed with gzip.
+///
+/// # Panics
+/// Never: it is done in memory.
+#[must_use]
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("compression in memory")
 }
