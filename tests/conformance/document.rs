@@ -36,7 +36,10 @@ fn quoted(text: &str) -> Vec<&str> {
 
 fn cases() -> Vec<Case> {
     let folders = case::folders();
-    folders.iter().map(|(folder, name)| Case::read(folder, name).unwrap_or_else(|error| panic!("{error}"))).collect()
+    folders
+        .iter()
+        .map(|(folder, name)| Case::read(folder, name).unwrap_or_else(|error| panic!("{error}")))
+        .collect()
 }
 
 #[test]
@@ -47,7 +50,11 @@ fn cases_name_sections_and_rows_that_exist() {
         let is_known = ["platform.md", "buildpack.md", "image_extension.md"].contains(&file);
         assert!(is_known && !heading.is_empty(), "{} has the section `{}`", case.name, case.section);
         for id in &case.must {
-            assert!(known.contains(id), "{} shows {id}, which is not in docs/compatibility-must.md", case.name);
+            assert!(
+                known.contains(id),
+                "{} shows {id}, which is not in docs/compatibility-must.md",
+                case.name
+            );
         }
     }
 }

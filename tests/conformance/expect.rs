@@ -249,7 +249,8 @@ impl Differences<'_> {
         }
         for paths in &expect.together {
             let paths: Vec<String> = paths.iter().map(|path| self.world.expand(path)).collect();
-            let has_all = image.layers.iter().any(|layer| paths.iter().all(|path| layer.entries.contains_key(path)));
+            let has_all =
+                image.layers.iter().any(|layer| paths.iter().all(|path| layer.entries.contains_key(path)));
             if !has_all {
                 self.add(format!("no layer of {name} has all of {paths:?}"));
             }
@@ -284,7 +285,9 @@ fn same_toml(found: &toml::Value, wanted: &toml::Value) -> bool {
         (toml::Value::String(found), toml::Value::String(wanted)) if wanted == "*" => !found.is_empty(),
         (toml::Value::Table(found), toml::Value::Table(wanted)) => {
             found.len() == wanted.len()
-                && wanted.iter().all(|(key, wanted)| found.get(key).is_some_and(|found| same_toml(found, wanted)))
+                && wanted
+                    .iter()
+                    .all(|(key, wanted)| found.get(key).is_some_and(|found| same_toml(found, wanted)))
         }
         (toml::Value::Array(found), toml::Value::Array(wanted)) => {
             found.len() == wanted.len()

@@ -22,7 +22,15 @@ pub(super) struct Programs {
 }
 
 const PHASES: &[&str] = &[
-    "analyzer", "detector", "restorer", "builder", "extender", "exporter", "creator", "rebaser", "lifecycle",
+    "analyzer",
+    "detector",
+    "restorer",
+    "builder",
+    "extender",
+    "exporter",
+    "creator",
+    "rebaser",
+    "lifecycle",
 ];
 
 impl Programs {
@@ -115,8 +123,16 @@ impl<'a> World<'a> {
     fn write_folders(&self) {
         let case = self.case;
         for folder in [
-            "layers/config", "workspace", "platform/env", "build-config/env", "buildpacks", "extensions", "cnb",
-            "home", "cache", "launch-cache",
+            "layers/config",
+            "workspace",
+            "platform/env",
+            "build-config/env",
+            "buildpacks",
+            "extensions",
+            "cnb",
+            "home",
+            "cache",
+            "launch-cache",
         ] {
             std::fs::create_dir_all(self.path(folder)).expect("a folder of the case");
         }
@@ -136,7 +152,11 @@ impl<'a> World<'a> {
         if !case.group.is_empty() {
             self.write("layers/group.toml", &self.group(), 0o644);
             self.write("layers/plan.toml", "", 0o644);
-            self.write("layers/config/metadata.toml", &self.group().replace("[[group", "[[buildpacks"), 0o644);
+            self.write(
+                "layers/config/metadata.toml",
+                &self.group().replace("[[group", "[[buildpacks"),
+                0o644,
+            );
         }
         if case.images.contains_key("run") {
             let analyzed = "[run-image]\nreference = \"{registry}/run@{digest run}\"\nimage = \"{registry}/run\"\n\
@@ -194,8 +214,10 @@ impl<'a> World<'a> {
         }
         let detect = (!module.no_detect).then_some(detect);
         let build = (kind == "buildpack").then(|| module.build.clone().unwrap_or_default());
-        for (program, script) in [("detect", detect), ("build", build), ("generate", module.generate.clone())] {
+        for (program, script) in [("detect", detect), ("build", build), ("generate", module.generate.clone())]
+        {
             if let Some(script) = script {
+                let script = self.expand(&script);
                 self.write(&format!("{root}/bin/{program}"), &format!("#!/bin/sh\n{script}\n"), 0o755);
             }
         }
@@ -218,7 +240,8 @@ impl<'a> World<'a> {
     pub(super) fn run(&self, step: &Step) -> Outcome {
         for path in &step.remove {
             let path = self.path(path);
-            let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+            let removed =
+                if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
             removed.expect("a path that can be removed");
         }
         self.write_all(&step.files, 0o644);
@@ -250,7 +273,10 @@ impl<'a> World<'a> {
             command
         };
         if matches!(phase, "exporter" | "creator") {
-            command.arg("-launcher").arg(self.path("cnb/launcher")).arg("-launcher-sbom").arg(self.path("cnb"));
+            command.arg("-launcher").arg(self.path("cnb/launcher"));
+            if !matches!(self.case.platform_api.as_str(), "0.7" | "0.8" | "0.9" | "0.10") {
+                command.arg("-launcher-sbom").arg(self.path("cnb"));
+            }
         }
         command.args(step.arguments.iter().map(|argument| self.expand(argument)));
         self.environment(&mut command);
@@ -363,7 +389,9 @@ fn push(registry: &FaultyRegistry, repository: &str, tag: &str, spec: &ImageSpec
     let layer_suffix = "";
     let blobs: Vec<Value> = layers
         .iter()
-        .map(|layer| descriptor(&media_type(layer_type, layer_suffix), &longshore_test_support::layout::gzip(layer)))
+        .map(|layer| {
+            descriptor(&media_type(layer_type, layer_suffix), &longshore_test_support::layout::gzip(layer))
+        })
         .collect();
     let manifest = json!({
         "schemaVersion": 2,

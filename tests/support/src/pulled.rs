@@ -89,7 +89,8 @@ impl PulledImage {
         let config = blob(manifest["config"]["digest"].as_str().expect("a configuration"));
         let config = serde_json::from_slice(&config).expect("the configuration is JSON");
         let layers = manifest["layers"].as_array().expect("layers");
-        let layers = layers.iter().map(|layer| read_layer(&blob(layer["digest"].as_str().expect("a digest"))));
+        let layers =
+            layers.iter().map(|layer| read_layer(&blob(layer["digest"].as_str().expect("a digest"))));
         Self { digest, config, layers: layers.collect(), manifest }
     }
 
