@@ -13,6 +13,7 @@ mod json;
 pub mod keychain;
 pub mod layer;
 mod layout;
+mod layout_directory;
 mod local_store;
 mod manifest;
 mod media_type;
@@ -36,6 +37,7 @@ pub use format::{InvalidFormat, LayerFormats, ManifestChoice, ZSTD_ANNOTATION};
 pub use keychain::Keychain;
 pub use layer::{BlobSink, Layer, LayerSource};
 pub use layout::{Layout, LayoutName};
+pub use layout_directory::LayoutDirectory;
 pub use local_store::{Collected, LocalStore, StoredImage};
 pub use manifest::{
     ImageManifest, IndexManifest, InvalidManifest, MANIFEST_LIMIT, Manifest, ManifestContent,

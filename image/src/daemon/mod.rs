@@ -4,24 +4,30 @@
 //! exported once. It does not keep manifests, so an image comes back with another one than it went in with.
 
 mod address;
+mod connections;
 mod error;
 mod load;
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write as _};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use address::Address;
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::query_parameters::TagImageOptionsBuilder;
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
+use connections::{CONNECTIONS, Connections};
 pub use error::DaemonError;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::runtime::Runtime;
 
 use crate::archive::{Archive, ArchivedImage};
 use crate::layout::LayoutName;
+use crate::reference::DOCKER_HUB;
 use crate::verify::VerifiedReader;
 use crate::{
-    BlobOutcome, BlobSource, Descriptor, Digest, Image, ImageStore, Manifest, Platform, Reference, StoreError,
+    BlobOutcome, BlobSource, Descriptor, Digest, Image, ImageId, ImageStore, Manifest, Platform, Reference,
+    StoreError,
 };
 
 /// Seconds that the daemon may take to go on with an answer: it unpacks layers before it does.
@@ -36,8 +42,8 @@ pub struct DaemonStore {
     handle: tokio::runtime::Handle,
     /// Blobs that wait for their manifest.
     pending: Mutex<HashMap<Digest, BlobSource>>,
-    /// What was exported, by name, with the id that the image had then.
-    exported: Mutex<HashMap<String, (String, Arc<Archive>)>>,
+    /// What was exported, by image id.
+    exported: Mutex<HashMap<String, Arc<Archive>>>,
 }
 
 impl DaemonStore {
@@ -66,11 +72,13 @@ impl DaemonStore {
             .build()
             .map_err(|source| DaemonError::Runtime { host: host.clone(), source })?;
         let connect = async {
-            let docker = match &address {
-                Address::Socket(_) => Docker::connect_with_unix(&host, PATIENCE, API_DEFAULT_VERSION),
-                Address::Tcp(host) => Docker::connect_with_http(host, PATIENCE, API_DEFAULT_VERSION),
-            }?;
-            docker.negotiate_version().await
+            match &address {
+                Address::Socket(path) => connect_to_socket(path).await,
+                Address::Tcp(host) => {
+                    let docker = Docker::connect_with_http(host, PATIENCE, API_DEFAULT_VERSION)?;
+                    docker.negotiate_version().await
+                }
+            }
         };
         let docker = runtime.block_on(connect).map_err(|source| DaemonError::Failed {
             host,
@@ -96,20 +104,27 @@ impl DaemonStore {
         }
     }
 
-    /// The image of that name as an archive, exported again when the name has moved.
+    /// Gives an image another name; whether there is such an image.
+    fn tag(&self, id: &ImageId, name: &Reference) -> Result<bool, DaemonError> {
+        let options = TagImageOptionsBuilder::new().repo(&name.name()).tag(name.tag_or_latest()).build();
+        match self.handle.block_on(self.docker.tag_image(&id.to_string(), Some(options))) {
+            Ok(()) => Ok(true),
+            Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+            Err(error) => Err(self.failed(format!("tag `{}`", name.familiar()))(error)),
+        }
+    }
+
+    /// The image of that name as an archive.
     fn archive(&self, reference: &Reference) -> Result<Option<Arc<Archive>>, StoreError> {
         let Some(id) = self.image_id(reference)? else { return Ok(None) };
-        let name = daemon_name(reference);
-        if let Some((known, archive)) = lock(&self.exported).get(&name)
-            && *known == id
-        {
+        if let Some(archive) = lock(&self.exported).get(&id) {
             return Ok(Some(Arc::clone(archive)));
         }
         let file = tempfile::NamedTempFile::new().map_err(StoreError::file(std::env::temp_dir()))?;
-        self.export(&name, &file)?;
+        self.export(&daemon_name(reference), &file)?;
         // The archive keeps the file open; its name is not needed any more.
         let archive = Arc::new(Archive::open(file.path(), LayoutName::Only)?);
-        lock(&self.exported).insert(name, (id, Arc::clone(&archive)));
+        lock(&self.exported).insert(id, Arc::clone(&archive));
         Ok(Some(archive))
     }
 
@@ -124,12 +139,39 @@ impl DaemonStore {
     }
 }
 
-/// What daemons call an image: its full name, which has one meaning in each.
+async fn connect_to_socket(path: &Path) -> Result<Docker, bollard::errors::Error> {
+    let connections = Connections::open(path.to_owned()).await?;
+    let transport = move |request: BollardRequest| {
+        let connections = Arc::clone(&connections);
+        async move { connections.request(request).await }
+    };
+    let address = Some("http://localhost");
+    let docker = Docker::connect_with_custom_transport(transport, address, PATIENCE, API_DEFAULT_VERSION)?;
+    let docker = docker.negotiate_version().await?;
+    // Daemons close connections that never say anything, so each says something.
+    for _ in 1..CONNECTIONS {
+        docker.ping().await?;
+    }
+    Ok(docker)
+}
+
+/// What daemons call an image: its id when the reference is one, or else its full name, which has one meaning in each.
 fn daemon_name(reference: &Reference) -> String {
+    if reference.registry() == DOCKER_HUB
+        && reference.repository() == "library/sha256"
+        && let Some(id) = reference.tag().filter(|tag| is_image_id(tag))
+    {
+        return format!("sha256:{id}");
+    }
     match reference.digest() {
         Some(_) => reference.to_string(),
         None => reference.with_tag(reference.tag_or_latest()).to_string(),
     }
+}
+
+/// 64 hexadecimal digits: daemons refuse such tags of a repository called `sha256`, because they would look like ids.
+fn is_image_id(tag: &str) -> bool {
+    tag.len() == 64 && tag.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -200,12 +242,34 @@ impl ImageStore for DaemonStore {
         Ok(BlobOutcome::Written)
     }
 
-    /// Loads the image. Docker before version 23 cannot read layers that are compressed with zstd.
+    /// Loads the image, unless it is there and only needs the name. Docker before version 23 cannot read layers that are
+    /// compressed with zstd.
     fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError> {
-        let names = [reference.with_tag(reference.tag_or_latest())];
-        let image = ArchivedImage { store: self, reference, manifest, names: &names };
-        load::load(self, &image)?;
-        lock(&self.exported).remove(&daemon_name(reference));
-        Ok(())
+        let name = reference.with_tag(reference.tag_or_latest());
+        if let Some(image) = manifest.as_image()
+            && self.tag(&ImageId::from(image.config.digest), &name)?
+        {
+            return Ok(());
+        }
+        let image = ArchivedImage { store: self, reference, manifest, names: &[name] };
+        load::load(self, &image)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn image_ids_are_not_names() {
+        let hex = "0123456789abcdef".repeat(4);
+        for (reference, expected) in [
+            (format!("sha256:{hex}"), format!("sha256:{hex}")),
+            (format!("sha256:{}", &hex[1..]), format!("docker.io/library/sha256:{}", &hex[1..])),
+            ("app".to_owned(), "docker.io/library/app:latest".to_owned()),
+            (format!("registry.example/sha256:{hex}"), format!("registry.example/sha256:{hex}")),
+        ] {
+            assert_eq!(daemon_name(&reference.parse().unwrap()), expected);
+        }
     }
 }

@@ -1,0 +1,144 @@
+//! A directory of layouts, one for each image: what platforms give with `-layout-dir` (platform.md "Map an image
+//! reference to a path in the layout directory").
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::layout::LayoutName;
+use crate::reference::DOCKER_HUB;
+use crate::{
+    BlobOutcome, BlobSource, Descriptor, Digest, Image, ImageStore, Layout, Manifest, Platform, Reference,
+    StoreError,
+};
+
+/// How the directory of Docker Hub is called: platforms make it with go-containerregistry, which says so.
+const DOCKER_HUB_DIRECTORY: &str = "index.docker.io";
+
+/// OCI image layouts in a directory: `<registry>/<repository>/<tag>`, or `<registry>/<repository>/sha256/<digest>`.
+#[derive(Debug, Clone)]
+pub struct LayoutDirectory {
+    root: PathBuf,
+}
+
+impl LayoutDirectory {
+    /// The layouts in a directory, which need not exist yet.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory of an image's layout, whether it exists or not.
+    #[must_use]
+    pub fn path_of(&self, reference: &Reference) -> PathBuf {
+        let registry = match reference.registry() {
+            DOCKER_HUB => DOCKER_HUB_DIRECTORY,
+            other => other,
+        };
+        let repository = self.root.join(registry).join(reference.repository());
+        match (reference.tag(), reference.digest()) {
+            (None, Some(digest)) => repository.join("sha256").join(digest.hex()),
+            _ => repository.join(reference.tag_or_latest()),
+        }
+    }
+
+    /// The image whose layout is in a directory; `None` when the path is not one of this directory's.
+    #[must_use]
+    pub fn reference_of(&self, path: &Path) -> Option<Reference> {
+        let inner = path.strip_prefix(&self.root).ok()?.to_str()?;
+        let (repository, tag) = inner.rsplit_once('/')?;
+        match repository.strip_suffix("/sha256") {
+            Some(repository) if tag.len() == 64 => format!("{repository}@sha256:{tag}").parse().ok(),
+            _ => format!("{repository}:{tag}").parse().ok(),
+        }
+    }
+
+    fn layout(&self, reference: &Reference) -> Result<Option<Layout>, StoreError> {
+        let path = self.path_of(reference);
+        if !path.join("oci-layout").exists() {
+            return Ok(None);
+        }
+        Layout::open(&path, LayoutName::Only).map(Some)
+    }
+
+    fn make(&self, reference: &Reference) -> Result<Layout, StoreError> {
+        Layout::create(&self.path_of(reference), LayoutName::Only)
+    }
+}
+
+impl ImageStore for LayoutDirectory {
+    fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<Option<Image>, StoreError> {
+        match self.layout(reference)? {
+            Some(layout) => layout.resolve(reference, platform),
+            None => Ok(None),
+        }
+    }
+
+    fn has_blob(&self, reference: &Reference, digest: Digest) -> Result<bool, StoreError> {
+        match self.layout(reference)? {
+            Some(layout) => layout.has_blob(reference, digest),
+            None => Ok(false),
+        }
+    }
+
+    fn open_blob(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+    ) -> Result<Box<dyn Read + Send>, StoreError> {
+        match self.layout(reference)? {
+            Some(layout) => layout.open_blob(reference, blob),
+            None => Err(StoreError::not_found(reference)),
+        }
+    }
+
+    fn write_blob(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        source: &BlobSource,
+        mount_from: Option<&Reference>,
+    ) -> Result<BlobOutcome, StoreError> {
+        self.make(reference)?.write_blob(reference, blob, source, mount_from)
+    }
+
+    /// Makes the image the only one of its layout.
+    fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError> {
+        let layout = self.make(reference)?;
+        layout.update(|index| {
+            let others = !index.manifests.is_empty();
+            index.manifests.clear();
+            Ok(others)
+        })?;
+        layout.put_manifest(reference, manifest)
+    }
+
+    fn check_write(&self, reference: &Reference) -> Result<(), StoreError> {
+        self.make(reference)?.check_write(reference)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_the_platform_specification() {
+        let digest = Digest::of(b"");
+        let directory = LayoutDirectory::new("/layouts");
+        for (name, path) in [
+            ("app".to_owned(), "/layouts/index.docker.io/library/app/latest".to_owned()),
+            ("team/app:1".to_owned(), "/layouts/index.docker.io/team/app/1".to_owned()),
+            ("localhost:5000/a/b:1".to_owned(), "/layouts/localhost:5000/a/b/1".to_owned()),
+            (format!("r.io/app@{digest}"), format!("/layouts/r.io/app/sha256/{}", digest.hex())),
+        ] {
+            let reference: Reference = name.parse().unwrap();
+            let found = directory.path_of(&reference);
+            assert_eq!(found, Path::new(&path));
+            let back = directory.reference_of(&found).unwrap();
+            assert_eq!(directory.path_of(&back), found, "{back}");
+        }
+        for path in ["/other/r.io/app/1", "/layouts", "/layouts/app"] {
+            assert_eq!(directory.reference_of(Path::new(path)), None, "{path}");
+        }
+    }
+}
