@@ -15,7 +15,7 @@ use crate::{
 const DOCKER_HUB_DIRECTORY: &str = "index.docker.io";
 
 /// OCI image layouts in a directory: `<registry>/<repository>/<tag>`, or `<registry>/<repository>/sha256/<digest>`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayoutDirectory {
     root: PathBuf,
 }

@@ -173,7 +173,7 @@ impl AnalyzeError {
 /// cannot be written. A previous image that is missing or corrupt is no error.
 pub fn analyze(input: &AnalyzeInput<'_>) -> Result<AnalyzeOutput, AnalyzeError> {
     let image: Reference = input.image.parse()?;
-    let tags = access::tags(&image, input.tags)?;
+    let tags = access::tags(input, &image)?;
     let previous: Reference = input.previous_image.unwrap_or(input.image).parse()?;
     access::check_write(input, &image, &tags)?;
     let previous = previous_image(input, &previous)?;
@@ -186,14 +186,14 @@ pub fn analyze(input: &AnalyzeInput<'_>) -> Result<AnalyzeOutput, AnalyzeError> 
     {
         sbom::restore_sbom(input, previous, &metadata)?;
     }
-    let reference = usable.as_ref().map(|image| identifier(image, input.identify)).unwrap_or_default();
+    let reference = usable.as_ref().map(|image| identifier(image, &input.identify)).unwrap_or_default();
     let target = input.platform_api.has_targets().then(|| target(&run_image.config));
     let analyzed = Analyzed {
         previous_image: Some(ImageIdentifier { reference }),
         build_image: None,
         metadata,
         run_image: Some(RunImage {
-            reference: identifier(&run_image, input.identify),
+            reference: identifier(&run_image, &input.identify),
             image: if input.platform_api.has_targets() { name } else { String::new() },
             extend: false,
             target,

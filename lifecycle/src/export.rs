@@ -258,7 +258,7 @@ impl ExportError {
 /// # Errors
 /// When the build left something unusable, a store cannot be read or written, or the run image is missing.
 pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
-    let names = names(input.images)?;
+    let names = names(input)?;
     let build = BuildMetadata::read(&input.layers.host)?;
     let build_bom = build_bom(input)?;
     let entrypoint = config::entrypoint(input.process_type.as_deref(), &build)?;
@@ -298,8 +298,8 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
 
 fn report(input: &ExportInput<'_>, manifest: &Manifest, config: &longshore_image::Config) -> ImageReport {
     let tags = input.images.to_vec();
-    match input.identify {
-        Identify::ByDigest => ImageReport {
+    match &input.identify {
+        Identify::ByDigest | Identify::ByPath(_) => ImageReport {
             tags,
             digest: Some(manifest.digest().to_string()),
             manifest_size: Some(manifest.raw().len() as u64),
@@ -332,14 +332,14 @@ fn build_bom(input: &ExportInput<'_>) -> Result<Vec<go_toml::Table>, ExportError
     Ok(bom)
 }
 
-fn names(images: &[String]) -> Result<Vec<Reference>, ExportError> {
-    let names = images.iter().map(|name| name.parse()).collect::<Result<Vec<Reference>, _>>()?;
+fn names(input: &ExportInput<'_>) -> Result<Vec<Reference>, ExportError> {
+    let names = input.images.iter().map(|name| name.parse()).collect::<Result<Vec<Reference>, _>>()?;
     let first = names.first().ok_or(ExportError::NoImage)?;
     match names.iter().find(|name| name.registry() != first.registry()) {
-        Some(other) => {
+        Some(other) if !input.identify.mixes_registries() => {
             Err(ExportError::SeveralRegistries { first: first.familiar(), other: other.familiar() })
         }
-        None => Ok(names),
+        _ => Ok(names),
     }
 }
 
@@ -347,7 +347,7 @@ fn names(images: &[String]) -> Result<Vec<Reference>, ExportError> {
 /// unless a buildpack relies on it.
 fn previous(input: &ExportInput<'_>) -> Result<Option<(Reference, Image)>, ExportError> {
     let Some(text) = input.analyzed.previous_reference() else { return Ok(None) };
-    let reference: Reference = text.parse()?;
+    let reference = input.identify.parse(text)?;
     let found = input.target.resolve(&reference, &input.platform);
     match found {
         Ok(Some(image)) => {

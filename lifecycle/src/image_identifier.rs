@@ -1,21 +1,44 @@
 //! How an image is identified in files and labels.
 
-use longshore_image::{Digest, Image, Reference};
+use std::path::Path;
+
+use longshore_image::{Digest, Image, InvalidReference, LayoutDirectory, Reference};
 
 /// How images are identified in a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identify {
-    /// By digest references: registries, layouts and the local store.
+    /// By digest references: registries and the local store.
     ByDigest,
     /// By image ids: daemons.
     ByImageId,
+    /// By the path of a layout, and the digest behind it.
+    ByPath(LayoutDirectory),
+}
+
+impl Identify {
+    /// Whether one image may have names on several registries: only in a daemon, where they are mere names.
+    pub(crate) const fn mixes_registries(&self) -> bool {
+        matches!(self, Self::ByImageId)
+    }
+
+    /// The image that `analyzed.toml` identifies.
+    pub(crate) fn parse(&self, text: &str) -> Result<Reference, InvalidReference> {
+        let Self::ByPath(layouts) = self else { return text.parse() };
+        let path = text.rsplit_once('@').map_or(text, |(path, _digest)| path);
+        match layouts.reference_of(Path::new(path)) {
+            Some(reference) => Ok(reference),
+            None => text.parse(),
+        }
+    }
 }
 
 /// What identifies an image, for `analyzed.toml` and labels.
-pub(crate) fn identifier(image: &Image, identify: Identify) -> String {
+pub(crate) fn identifier(image: &Image, identify: &Identify) -> String {
+    let digest = image.manifest.digest();
     match identify {
-        Identify::ByDigest => digest_reference(&image.reference, image.manifest.digest()),
+        Identify::ByDigest => digest_reference(&image.reference, digest),
         Identify::ByImageId => image.config.image_id().to_string(),
+        Identify::ByPath(layouts) => format!("{}@{digest}", layouts.path_of(&image.reference).display()),
     }
 }
 
@@ -31,6 +54,15 @@ fn digest_reference(reference: &Reference, digest: Digest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_read_back() {
+        let identify = Identify::ByPath(LayoutDirectory::new("/layouts"));
+        let text = format!("/layouts/index.docker.io/library/run/1@{}", Digest::of(b""));
+        assert_eq!(identify.parse(&text).unwrap().familiar(), "run:1");
+        assert!(identify.parse("/elsewhere/run/1").is_err());
+        assert_eq!(Identify::ByDigest.parse("run:1").unwrap().familiar(), "run:1");
+    }
 
     #[test]
     fn digest_references_are_the_reference_lifecycles() {

@@ -166,7 +166,7 @@ impl From<PublishError> for RebaseError {
 /// # Errors
 /// When the images do not fit, are missing, or a store cannot be read or written.
 pub fn rebase(input: &RebaseInput<'_>) -> Result<RebaseOutput, RebaseError> {
-    let names = names(input.images)?;
+    let names = names(input)?;
     let app = match input.previous_image {
         Some(name) => name.parse()?,
         None => names.first().cloned().ok_or(RebaseError::NoImage)?,
@@ -184,9 +184,9 @@ pub fn rebase(input: &RebaseInput<'_>) -> Result<RebaseOutput, RebaseError> {
         }
     };
     let mut report = ImageReport { tags: input.images.to_vec(), ..ImageReport::default() };
-    match input.identify {
+    match &input.identify {
         Identify::ByImageId => report.image_id = image_id.map(|id| id.to_string()),
-        Identify::ByDigest => {
+        Identify::ByDigest | Identify::ByPath(_) => {
             report.digest = Some(manifest.digest().to_string());
             report.manifest_size = Some(manifest.raw().len() as u64);
         }
@@ -194,14 +194,14 @@ pub fn rebase(input: &RebaseInput<'_>) -> Result<RebaseOutput, RebaseError> {
     Ok(RebaseOutput { report: Report { image: report, ..Report::default() }, manifest, run_image })
 }
 
-fn names(images: &[String]) -> Result<Vec<Reference>, RebaseError> {
-    let names = images.iter().map(|name| name.parse()).collect::<Result<Vec<Reference>, _>>()?;
+fn names(input: &RebaseInput<'_>) -> Result<Vec<Reference>, RebaseError> {
+    let names = input.images.iter().map(|name| name.parse()).collect::<Result<Vec<Reference>, _>>()?;
     let first = names.first().ok_or(RebaseError::NoImage)?;
     match names.iter().find(|name| name.registry() != first.registry()) {
-        Some(other) => {
+        Some(other) if !input.identify.mixes_registries() => {
             Err(RebaseError::SeveralRegistries { first: first.familiar(), other: other.familiar() })
         }
-        None => Ok(names),
+        _ => Ok(names),
     }
 }
 
@@ -285,7 +285,7 @@ impl Rebased {
             platform_api: input.platform_api,
             base: &base.config,
             run_image,
-            reference: &identifier(&base, input.identify),
+            reference: &identifier(&base, &input.identify),
             force: input.force,
         })
         .map_err(refused)?;

@@ -4,12 +4,14 @@ use longshore_image::Reference;
 
 use super::{AnalyzeError, AnalyzeInput};
 
-/// The further names of the app image, all on its registry.
-pub(super) fn tags(image: &Reference, tags: &[String]) -> Result<Vec<Reference>, AnalyzeError> {
-    let tags = tags.iter().map(|tag| tag.parse()).collect::<Result<Vec<Reference>, _>>()?;
+/// The further names of the app image, all on its registry if it is on one.
+pub(super) fn tags(input: &AnalyzeInput<'_>, image: &Reference) -> Result<Vec<Reference>, AnalyzeError> {
+    let tags = input.tags.iter().map(|tag| tag.parse()).collect::<Result<Vec<Reference>, _>>()?;
     match tags.iter().find(|tag| tag.registry() != image.registry()) {
-        Some(tag) => Err(AnalyzeError::SeveralRegistries { image: image.familiar(), tag: tag.familiar() }),
-        None => Ok(tags),
+        Some(tag) if !input.identify.mixes_registries() => {
+            Err(AnalyzeError::SeveralRegistries { image: image.familiar(), tag: tag.familiar() })
+        }
+        _ => Ok(tags),
     }
 }
 

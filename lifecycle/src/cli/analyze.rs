@@ -34,7 +34,7 @@ pub(super) fn run_analysis(inputs: &Inputs, connection: &Connection) -> Result<A
         platform: connection.platform.clone(),
         target: Arc::clone(&connection.store),
         run_image_store: Arc::clone(&connection.store),
-        identify: connection.identify,
+        identify: connection.identify.clone(),
     })
     .map_err(|error| Failure::new(error.exit_code(), "analyze", &error))?;
     connected::write(&inputs.analyzed, &output.analyzed.to_document())?;

@@ -10,7 +10,9 @@ use longshore_cnb::stack::Stack;
 use longshore_cnb::toml_file;
 use longshore_image::daemon::DaemonStore;
 use longshore_image::layer::{Ownership, ParentOwnership};
-use longshore_image::{ImageStore, Keychain, LayerFormat, Platform, Reference, Registry, RegistryConfig};
+use longshore_image::{
+    ImageStore, Keychain, LayerFormat, LayoutDirectory, Platform, Reference, Registry, RegistryConfig,
+};
 
 use super::failure::Failure;
 use super::inputs::Inputs;
@@ -21,7 +23,7 @@ use crate::{ExitCode, Identify};
 
 /// Where images are read and written.
 pub(super) struct Connection {
-    /// The registry or the daemon that app and run images are in.
+    /// The registry, the daemon or the layouts that app and run images are in.
     pub(super) store: Arc<dyn ImageStore>,
     /// Where cache images are: never in a daemon.
     pub(super) registry: Arc<dyn ImageStore>,
@@ -32,13 +34,6 @@ pub(super) struct Connection {
 impl Connection {
     /// Reads the credentials, which only root may be able to read, and prepares the registry client.
     pub(super) fn open(inputs: &Inputs) -> Result<Self, Failure> {
-        if inputs.layout {
-            inputs
-                .experimental
-                .guard("Export to OCI layout format")
-                .map_err(|error| Failure::new(ExitCode::Failed, "use -layout", &error))?;
-            return Err(unsupported("-layout: images cannot be read from or written to a layout yet"));
-        }
         let keychain = Keychain::from_environment()
             .map_err(|error| Failure::new(ExitCode::Failed, "resolve keychain", &error))?;
         let mut config = RegistryConfig::new(keychain);
@@ -47,6 +42,10 @@ impl Connection {
             .map_err(|error| Failure::new(ExitCode::Failed, "prepare the registry client", &error))?;
         let registry: Arc<dyn ImageStore> = Arc::new(registry);
         let platform = Platform::host();
+        if let Some(layouts) = layouts(inputs)? {
+            let store = Arc::new(layouts.clone());
+            return Ok(Self { store, registry, identify: Identify::ByPath(layouts), platform });
+        }
         if inputs.daemon {
             let daemon = DaemonStore::connect()
                 .map_err(|error| Failure::new(ExitCode::Failed, "initialize docker client", &error))?;
@@ -56,8 +55,22 @@ impl Connection {
     }
 }
 
-fn unsupported(what: &str) -> Failure {
-    Failure::text(ExitCode::InvalidArguments, format!("failed to use {what}"))
+/// The directory of layouts that images are read from and written to, if they are (`-layout`).
+fn layouts(inputs: &Inputs) -> Result<Option<LayoutDirectory>, Failure> {
+    if !inputs.layout {
+        return Ok(None);
+    }
+    inputs
+        .experimental
+        .guard("Export to OCI layout format")
+        .map_err(|error| Failure::new(ExitCode::Failed, "use -layout", &error))?;
+    match &inputs.layout_directory {
+        Some(directory) => Ok(Some(LayoutDirectory::new(directory))),
+        None => Err(Failure::text(
+            ExitCode::InvalidArguments,
+            "failed to resolve inputs: -layout needs the directory of the layouts (-layout-dir or CNB_LAYOUT_DIR)",
+        )),
+    }
 }
 
 /// Gives volumes to the user of the build image and becomes that user.

@@ -87,7 +87,7 @@ pub(super) fn run_export(
         platform: connection.platform.clone(),
         target: Arc::clone(&connection.store),
         run_images: Arc::clone(&connection.store),
-        identify: connection.identify,
+        identify: connection.identify.clone(),
         sink: BlobSink::scratch(scratch),
     })
     .map_err(|error| Failure::new(error.exit_code(), "export", &error))?;

@@ -42,6 +42,7 @@ pub(super) struct Inputs {
     pub(super) layer_format: Option<String>,
     pub(super) layers: PathBuf,
     pub(super) layout: bool,
+    pub(super) layout_directory: Option<PathBuf>,
     pub(super) log_level: String,
     /// `CNB_MANIFEST_FORMAT`, which the spec does not have: whose media types manifests have.
     pub(super) manifest_format: Option<String>,
@@ -187,6 +188,7 @@ impl Inputs {
             layer_format: from.environment("CNB_LAYER_FORMAT"),
             layers: PathBuf::from(&from.layers),
             layout: from.boolean("layout"),
+            layout_directory: from.optional_directory("layout-dir"),
             log_level: from.text("log-level"),
             manifest_format: from.environment("CNB_MANIFEST_FORMAT"),
             no_color: from.boolean("no-color"),

@@ -31,7 +31,7 @@ pub(super) fn run(inputs: &mut Inputs) -> Result<(), Failure> {
         platform: connection.platform.clone(),
         target: Arc::clone(&connection.store),
         run_image_store: Arc::clone(&connection.store),
-        identify: connection.identify,
+        identify: connection.identify.clone(),
     })
     .map_err(|error| Failure::new(error.exit_code(), "rebase", &error))?;
     connected::write(&inputs.report, &output.report.to_document())

@@ -26,7 +26,8 @@ pub(super) fn run(inputs: &Inputs) -> Result<(), Failure> {
                     build_image: inputs.build_image.as_deref(),
                     platform: connection.platform.clone(),
                     store: Arc::clone(&connection.store),
-                    identify: connection.identify,
+                    registry: Arc::clone(&connection.registry),
+                    identify: connection.identify.clone(),
                 },
                 &mut analyzed,
             )

@@ -16,7 +16,7 @@ impl Base {
     pub(super) fn resolve(input: &ExportInput<'_>) -> Result<Self, ExportError> {
         let run_image = input.analyzed.run_image.as_ref();
         let text = run_image.map(|image| image.reference.as_str()).filter(|text| !text.is_empty());
-        let reference: Reference = text.ok_or(ExportError::NoRunImage)?.parse()?;
+        let reference = input.identify.parse(text.ok_or(ExportError::NoRunImage)?)?;
         let image = input
             .run_images
             .resolve(&reference, &input.platform)

@@ -123,7 +123,7 @@ fn metadata(
         buildpacks: buildpacks.collect(),
         run_image: RunImageMetadata {
             top_layer: top_layer.unwrap_or_default(),
-            reference: image_identifier::identifier(&base.image, input.identify),
+            reference: image_identifier::identifier(&base.image, &input.identify),
             names: if input.platform_api.has_run_toml() { names.clone() } else { Default::default() },
         },
         stack: Some(StackMetadata { run_image: names }),

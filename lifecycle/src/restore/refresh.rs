@@ -27,6 +27,8 @@ pub struct RefreshInput<'a> {
     pub platform: Platform,
     /// Where the images are.
     pub store: Arc<dyn ImageStore>,
+    /// Where images that are to be extended are: the extender reads a registry, also when the app is built for a daemon.
+    pub registry: Arc<dyn ImageStore>,
     /// How images are identified there.
     pub identify: Identify,
 }
@@ -74,8 +76,8 @@ impl RefreshError {
 pub fn refresh(input: &RefreshInput<'_>, analyzed: &mut Analyzed) -> Result<(), RefreshError> {
     let api = input.platform_api;
     if let Some(name) = input.build_image.filter(|_| api.has_build_image()) {
-        let image = resolve(input, "build image", name)?;
-        let reference = identifier(&image, Identify::ByDigest);
+        let image = resolve(input, &input.registry, "build image", name)?;
+        let reference = identifier(&image, &Identify::ByDigest);
         analyzed.build_image = Some(ImageIdentifier { reference });
     }
     let Some(run_image) = &mut analyzed.run_image else { return Ok(()) };
@@ -88,18 +90,26 @@ pub fn refresh(input: &RefreshInput<'_>, analyzed: &mut Analyzed) -> Result<(), 
     if !(check || complete) || run_image.image.is_empty() {
         return Ok(());
     }
-    let image = resolve(input, "run image", &run_image.image)?;
+    let (store, identify) = match run_image.extend {
+        true => (&input.registry, &Identify::ByDigest),
+        false => (&input.store, &input.identify),
+    };
+    let image = resolve(input, store, "run image", &run_image.image)?;
     if complete {
-        let identify = if run_image.extend { Identify::ByDigest } else { input.identify };
         run_image.reference = identifier(&image, identify);
         run_image.target = api.has_targets().then(|| target(&image.config));
     }
     Ok(())
 }
 
-fn resolve(input: &RefreshInput<'_>, what: &'static str, name: &str) -> Result<Image, RefreshError> {
+fn resolve(
+    input: &RefreshInput<'_>,
+    store: &Arc<dyn ImageStore>,
+    what: &'static str,
+    name: &str,
+) -> Result<Image, RefreshError> {
     let reference: Reference = name.parse()?;
-    let image = input.store.resolve(&reference, &input.platform).map_err(|source| RefreshError::Read {
+    let image = store.resolve(&reference, &input.platform).map_err(|source| RefreshError::Read {
         what,
         reference: reference.familiar(),
         source: Box::new(source),
@@ -128,7 +138,8 @@ mod tests {
             group: &Group { extensions, ..Group::default() },
             build_image: Some("run:1"),
             platform: Platform::linux("amd64"),
-            store: fixture.store,
+            store: Arc::clone(&fixture.store) as Arc<dyn ImageStore>,
+            registry: fixture.store,
             identify: Identify::ByImageId,
         };
         let run_image = RunImage { image: image.to_owned(), extend, ..RunImage::default() };
