@@ -64,7 +64,7 @@ impl Clients {
         }
         let client = self.builder(&kind)?.build().map_err(|source| RegistryError::Setup {
             registry: host,
-            what: "the TLS settings or certificates of this machine are not usable",
+            what: "no certificate of an authority can be used; install ca-certificates, or check SSL_CERT_FILE",
             source: source.into(),
         })?;
         made.insert(kind, client.clone());
@@ -115,7 +115,9 @@ fn read_certificates(directory: &Path) -> Result<(Vec<Certificate>, Vec<Identity
         let path = entry.map_err(|error| unusable(directory, error.into()))?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("crt") => {
-                let bundle = Certificate::from_pem_bundle(&read(&path)?);
+                let pem = read(&path)?;
+                check_authorities(&pem).map_err(|error| unusable(&path, error))?;
+                let bundle = Certificate::from_pem_bundle(&pem);
                 authorities.extend(bundle.map_err(|error| unusable(&path, error.into()))?);
             }
             Some("cert") => {
@@ -128,4 +130,16 @@ fn read_certificates(directory: &Path) -> Result<(Vec<Certificate>, Vec<Identity
         }
     }
     Ok((authorities, identities))
+}
+
+/// Reads a bundle as TLS does, which would not say which file it is that cannot be used.
+fn check_authorities(pem: &[u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+
+    let mut store = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        store.add(certificate?)?;
+    }
+    if store.is_empty() { Err("it holds no certificate".into()) } else { Ok(()) }
 }

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
+use super::error::RegistryError;
+use super::failure::Failure;
+
 /// Where Docker Hub's API is.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
 
@@ -21,6 +24,20 @@ pub(super) fn may_be_plain(registry: &str) -> bool {
         Some(Host::Ipv4(address)) => address.is_loopback() || address.is_private(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
+    }
+}
+
+/// Whether such a registry is asked without encryption after it failed with it: when it seems to know none. A certificate
+/// that is not trusted is no reason, nor is a file of ours that cannot be used.
+pub(super) fn may_do_without_tls(encrypted: &Url, failure: &RegistryError) -> bool {
+    match failure {
+        RegistryError::Unanswered { source, .. } => {
+            !matches!(Failure::of(source), Failure::Certificate | Failure::ProxyAuthentication)
+        }
+        RegistryError::Stalled { .. } => true,
+        // Without any authority there is no TLS here, and on this machine no need of it.
+        RegistryError::Setup { .. } => is_loopback(encrypted),
+        _ => false,
     }
 }
 

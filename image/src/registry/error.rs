@@ -43,6 +43,15 @@ pub enum RegistryError {
         #[source]
         source: reqwest::Error,
     },
+    /// A proxy stands between, and does not let us through.
+    #[error(
+        "`{request}` failed: the proxy wants credentials; put them into HTTP_PROXY (`http://USER:PASSWORD@HOST:PORT`), or \
+         the host into NO_PROXY"
+    )]
+    Proxy {
+        /// Method and URL.
+        request: String,
+    },
     /// Nothing, or next to nothing, was sent or received for some time.
     #[error("`{request}` stalled: less than {rate} bytes per second for {} s", .period.as_secs_f32())]
     Stalled {

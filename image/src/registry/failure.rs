@@ -61,11 +61,11 @@ impl Failure {
     }
 }
 
-/// `std::io::Error` hides the error that it wraps from `source`.
+/// `std::io::Error` hides the error that it wraps from `source`, and connections wrap it twice.
 fn tls_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     cause.downcast_ref::<rustls::Error>().or_else(|| {
         let inner = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
-        inner.downcast_ref::<rustls::Error>().or_else(|| tls_error(inner.source()?))
+        tls_error(inner)
     })
 }
 

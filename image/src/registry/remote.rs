@@ -11,7 +11,6 @@ use super::auth::{Asker, Authenticator};
 use super::challenge::Challenge;
 use super::endpoint;
 use super::error::RegistryError;
-use super::failure::Failure;
 use super::request::Request;
 use super::scope::Scope;
 use super::transport::{Transport, status_message};
@@ -51,10 +50,7 @@ impl Remote {
             Ok(answer) => return Ok(Self::answered(registry, encrypted, &answer)),
             Err(error) => error,
         };
-        // A certificate that is not trusted is no reason to do without one.
-        if let RegistryError::Unanswered { source, .. } = &failure
-            && Failure::of(source) == Failure::Certificate
-        {
+        if !endpoint::may_do_without_tls(&encrypted, &failure) {
             return Err(failure);
         }
         tracing::debug!("{failure}; trying without TLS");

@@ -53,6 +53,9 @@ impl Transport {
         for _ in 0..=MOST_REDIRECTS {
             let client = self.clients.for_url(&request.url, self.trust(&request.url))?;
             let answer = request.attempt(&client, authorization, &self.timeouts).await?;
+            if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+                return Err(RegistryError::Proxy { request: request.name() });
+            }
             let Some(location) = redirect(&request.method, &answer) else { return Ok(answer) };
             let refused = |reason| RegistryError::Location {
                 request: request.name(),

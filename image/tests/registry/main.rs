@@ -7,6 +7,9 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+mod child;
 mod debian;
 mod faults;
+mod proxies;
 mod samples;
+mod tls;

@@ -1,11 +1,13 @@
-//! Debian's `docker-registry` on loopback, open or behind a password.
+//! Debian's `docker-registry` on loopback: open, behind a password, or with TLS.
 
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::certificates::Certificates;
 use crate::http;
 use crate::process::{Outcome, Server, require_tool};
 
@@ -25,7 +27,7 @@ impl DockerRegistry {
     /// When `docker-registry` is not installed or does not start.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with(None)
+        Self::start_with(|_| String::new(), "")
     }
 
     /// Starts a registry that lets one user in, by name and password.
@@ -34,32 +36,48 @@ impl DockerRegistry {
     /// When `docker-registry` or `htpasswd` is not installed, or does not start.
     #[must_use]
     pub fn start_with_password(user: &str, password: &str) -> Self {
-        Self::start_with(Some((user, password)))
+        let authentication = |directory: &Path| {
+            let file = directory.join("htpasswd");
+            write_password_file(&file, user, password);
+            format!("auth:\n  htpasswd:\n    realm: longshore\n    path: {}\n", file.display())
+        };
+        Self::start_with(authentication, "")
     }
 
-    fn start_with(credentials: Option<(&str, &str)>) -> Self {
+    /// Starts a registry that speaks TLS alone. With `clients`, it wants a certificate of the same authority from them.
+    ///
+    /// # Panics
+    /// When `docker-registry` is not installed or does not start.
+    #[must_use]
+    pub fn start_with_tls(certificates: &Certificates, clients: bool) -> Self {
+        let (certificate, key) = (certificates.certificate(), certificates.key());
+        let mut tls =
+            format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display());
+        if clients {
+            tls.push_str(&format!("    clientcas: [{}]\n", certificates.authority().display()));
+        }
+        Self::start_with(|_| String::new(), &tls)
+    }
+
+    fn start_with(authentication: impl Fn(&Path) -> String, tls: &str) -> Self {
         require_tool("/usr/bin/docker-registry", "docker-registry");
         let directory = TempDir::new().expect("a temporary folder");
         let port = http::free_port();
-        let authentication = credentials
-            .map(|(user, password)| {
-                let file = directory.path().join("htpasswd");
-                write_password_file(&file, user, password);
-                format!("auth:\n  htpasswd:\n    realm: longshore\n    path: {}\n", file.display())
-            })
-            .unwrap_or_default();
+        let authentication = authentication(directory.path());
         let configuration = directory.path().join("config.yml");
         let storage = directory.path().join("storage");
         let text = format!(
             "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
-             http:\n  addr: 127.0.0.1:{port}\n{authentication}",
+             http:\n  addr: 127.0.0.1:{port}\n{tls}{authentication}",
             storage.display()
         );
         std::fs::write(&configuration, text).expect("the registry's configuration");
         let mut command = Command::new("/usr/bin/docker-registry");
         command.arg("serve").arg(&configuration).env("OTEL_TRACES_EXPORTER", "none");
         let mut server = Server::start(&mut command, &directory.path().join("log"));
-        server.wait_until(Duration::from_secs(30), || http::get_once(port, "/v2/").is_ok());
+        let listens = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let answers = || if tls.is_empty() { http::get_once(port, "/v2/").is_ok() } else { listens() };
+        server.wait_until(Duration::from_secs(30), answers);
         Self { server, port, _directory: directory }
     }
 

@@ -12,6 +12,7 @@
 )]
 
 pub mod buildpack;
+pub mod certificates;
 pub mod debian;
 pub mod docker_registry;
 pub mod dockerd;
@@ -21,12 +22,14 @@ pub mod layout;
 pub mod podman;
 pub mod process;
 pub mod pulled;
+pub mod proxy;
 pub mod registry;
 pub mod repository;
 pub mod skopeo;
 pub mod tiny;
 pub mod user;
 
+pub use certificates::Certificates;
 pub use docker_registry::DockerRegistry;
 pub use dockerd::Dockerd;
 pub use environment::TestEnvironment;
@@ -34,4 +37,5 @@ pub use podman::Podman;
 pub use process::Outcome;
 pub use pulled::PulledImage;
 pub use registry::FaultyRegistry;
+pub use proxy::{CutLine, HttpProxy};
 pub use user::OrdinaryUser;

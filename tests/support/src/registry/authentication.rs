@@ -30,7 +30,7 @@ pub(super) fn refuse(state: &mut State, headers: &HeaderMap, scope: &str) -> Opt
         *left -= 1;
         return None;
     }
-    let own = format!("http://{}/token", state.address);
+    let own = format!("{}/token", state.origin());
     let realm = state.find(|fault| if let Fault::Realm(realm) = fault { Some(realm.clone()) } else { None });
     let realm = realm.unwrap_or(own);
     Some(challenge(&format!("Bearer realm=\"{realm}\",service=\"faulty\",scope=\"{scope}\"")))

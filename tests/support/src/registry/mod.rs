@@ -9,6 +9,7 @@ mod fault;
 mod manifests;
 mod server;
 mod state;
+mod tls;
 mod uploads;
 
 use std::net::SocketAddr;
@@ -16,6 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use fault::{Fault, RetryAfter};
 use state::State;
+use tokio_rustls::TlsAcceptor;
+
+use crate::certificates::Certificates;
 
 /// One request as it came in.
 #[derive(Debug, Clone)]
@@ -51,6 +55,19 @@ impl FaultyRegistry {
     /// When no port of the loopback can be had.
     #[must_use]
     pub fn start(faults: impl IntoIterator<Item = Fault>) -> Self {
+        Self::start_with(faults, None)
+    }
+
+    /// Starts an empty registry that speaks TLS alone.
+    ///
+    /// # Panics
+    /// When no port of the loopback can be had.
+    #[must_use]
+    pub fn start_with_tls(certificates: &Certificates, faults: impl IntoIterator<Item = Fault>) -> Self {
+        Self::start_with(faults, Some(tls::acceptor(certificates)))
+    }
+
+    fn start_with(faults: impl IntoIterator<Item = Fault>, tls: Option<TlsAcceptor>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -59,8 +76,13 @@ impl FaultyRegistry {
         let listener =
             runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port of the loopback");
         let address = listener.local_addr().expect("the port");
-        let state = Arc::new(Mutex::new(State::new(address, faults.into_iter().collect())));
-        runtime.spawn(server::serve(listener, Arc::clone(&state)));
+        let state = Arc::new(Mutex::new(State::new(address, tls.is_some(), faults.into_iter().collect())));
+        match tls {
+            Some(acceptor) => {
+                runtime.spawn(server::serve(tls::Encrypted::new(listener, acceptor), Arc::clone(&state)))
+            }
+            None => runtime.spawn(server::serve(listener, Arc::clone(&state))),
+        };
         Self { address, state, runtime: Some(runtime) }
     }
 

@@ -6,9 +6,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, Response};
+use axum::serve::Listener;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use tokio::net::TcpListener;
 
 use super::answers::{self, error};
 use super::state::State;
@@ -16,7 +16,7 @@ use super::{Fault, Logged, authentication, manifests, uploads};
 
 type Shared = Arc<Mutex<State>>;
 
-pub(super) async fn serve(listener: TcpListener, state: Shared) {
+pub(super) async fn serve<L: Listener<Addr: std::fmt::Debug>>(listener: L, state: Shared) {
     let router = Router::new().fallback(move |request| answer(Arc::clone(&state), request));
     axum::serve(listener, router).await.expect("the registry runs");
 }

@@ -18,6 +18,7 @@ pub(super) struct StoredManifest {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) address: SocketAddr,
+    pub(super) encrypted: bool,
     pub(super) faults: Vec<Fault>,
     /// By repository and digest.
     pub(super) blobs: HashMap<(String, String), Bytes>,
@@ -38,9 +39,10 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 }
 
 impl State {
-    pub(super) fn new(address: SocketAddr, faults: Vec<Fault>) -> Self {
+    pub(super) fn new(address: SocketAddr, encrypted: bool, faults: Vec<Fault>) -> Self {
         Self {
             address,
+            encrypted,
             faults,
             blobs: HashMap::new(),
             manifests: BTreeMap::new(),
@@ -49,6 +51,11 @@ impl State {
             log: Vec::new(),
             serial: 0,
         }
+    }
+
+    /// `SCHEME://HOST:PORT`.
+    pub(super) fn origin(&self) -> String {
+        format!("{}://{}", if self.encrypted { "https" } else { "http" }, self.address)
     }
 
     pub(super) fn has(&self, fault: &Fault) -> bool {

@@ -36,7 +36,7 @@ fn in_progress(state: &State, repository: &str, id: &str, status: u16) -> Respon
     let location = if state.has(&Fault::RelativeLocation) {
         format!("{path}{query}")
     } else {
-        format!("http://{}{path}{query}", state.address)
+        format!("{}{path}{query}", state.origin())
     };
     let mut response = empty(status);
     set(response.headers_mut(), "location", &location);
