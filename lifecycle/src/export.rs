@@ -13,6 +13,7 @@ mod assemble;
 mod base;
 mod cache;
 mod config;
+mod extended;
 mod form;
 mod layers;
 mod made;
@@ -48,6 +49,7 @@ use crate::image_identifier::Identify;
 use assemble::Parts;
 use base::Base;
 pub use cache::{CacheInput, export_cache};
+use extended::Extended;
 use form::Form;
 
 /// What export works on.
@@ -66,6 +68,8 @@ pub struct ExportInput<'a> {
     pub analyzed: &'a Analyzed,
     /// The names of the run image for the label: see [`crate::run_image::for_export`].
     pub run_image_names: RunImageNames,
+    /// What the extender left, when the run image was extended (`-extended`).
+    pub extended: PathBuf,
     /// The launcher on this machine (`-launcher`).
     pub launcher: PathBuf,
     /// Where the launcher's SBOM files are (`-launcher-sbom`).
@@ -147,6 +151,16 @@ pub enum ExportError {
     RunImage {
         /// The run image.
         reference: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The run image was to be extended, and what the extender left cannot be used.
+    #[error(
+        "the extended run image in `{path}` cannot be used: {reason}; run the extender with `-kind run` first"
+    )]
+    Extended {
+        /// Its directory.
+        path: PathBuf,
         /// Why not.
         reason: String,
     },
@@ -266,12 +280,17 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
         sbom::copy_launcher_sbom(input)?;
     }
     let base = Base::resolve(input)?;
+    let (base_config, extension_layers) = match Extended::find(input, &base)? {
+        Some(extended) => (extended.config, extended.layers),
+        None => (base.image.config.clone(), Vec::new()),
+    };
     let previous = previous(input)?;
     let planned = plan::plan(input, &build, previous.as_ref().map(|(_, image)| image))?;
     let form = Form::of(input.layer_format, input.manifest_format, &base)?;
     let image = previous.as_ref().map(|(_, image)| image);
     let made = layers::make(planned.layers, image, form.family, form.layers.first(), &input.sink)?;
-    let config = config::make(input, &base, &build, planned.stores, &made, &entrypoint)?;
+    let made: Vec<_> = extension_layers.into_iter().chain(made).collect();
+    let config = config::make(input, (&base, base_config), &build, planned.stores, &made, &entrypoint)?;
     let parts = Parts { base: &base, previous: previous.as_ref(), made: &made, config: config.to_bytes() };
     let manifest = match assemble::publish(input, &names, &parts, form) {
         Err(ExportError::Store { source, reference, .. })

@@ -233,6 +233,7 @@ impl Build<'_> {
             group,
             analyzed,
             run_image_names: for_export(&self.run_images, image, false, self.platform_api),
+            extended: self.work.layers().join("extended"),
             launcher: self.launcher.clone(),
             launcher_sbom: None,
             launcher_metadata: LauncherMetadata {

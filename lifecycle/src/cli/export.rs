@@ -7,7 +7,7 @@ use longshore_cnb::analyzed::Analyzed;
 use longshore_cnb::build_metadata::LauncherMetadata;
 use longshore_cnb::group::Group;
 use longshore_cnb::project_metadata::ProjectMetadata;
-use longshore_image::{BlobSink, Timestamp};
+use longshore_image::{BlobSink, LayerFormat, LayerFormats, Timestamp};
 
 use super::connected::{self, Connection};
 use super::failure::Failure;
@@ -74,6 +74,7 @@ pub(super) fn run_export(
             extended || !group.extensions.is_empty(),
             inputs.platform_api,
         ),
+        extended: inputs.extended.clone(),
         launcher: inputs.launcher.clone(),
         launcher_sbom: inputs.platform_api.has_launcher_sbom().then(|| inputs.launcher_sbom.clone()),
         launcher_metadata: launcher_metadata(inputs),
@@ -82,7 +83,7 @@ pub(super) fn run_export(
         exec_env: Some(inputs.exec_env.clone()),
         ownership: connected::ownership(inputs),
         created: created(inputs),
-        layer_format: connected::format("CNB_LAYER_FORMAT", inputs.layer_format.as_deref())?,
+        layer_format: layer_format(inputs)?,
         manifest_format: connected::format("CNB_MANIFEST_FORMAT", inputs.manifest_format.as_deref())?,
         platform: connection.platform.clone(),
         target: Arc::clone(&connection.store),
@@ -107,6 +108,12 @@ pub(super) fn run_export(
         }
     }
     Ok(())
+}
+
+/// Daemons keep layers uncompressed and give them back so: only then can layers be reused.
+fn layer_format(inputs: &Inputs) -> Result<Option<LayerFormats>, Failure> {
+    let format = connected::format("CNB_LAYER_FORMAT", inputs.layer_format.as_deref())?;
+    Ok(format.or_else(|| inputs.daemon.then(|| LayerFormat::Tar.into())))
 }
 
 fn launcher_metadata(inputs: &Inputs) -> LauncherMetadata {

@@ -39,16 +39,15 @@ pub(super) fn entrypoint(wanted: Option<&str>, build: &BuildMetadata) -> Result<
     Ok(format!("{PROCESS_DIRECTORY}/{process_type}"))
 }
 
-/// The configuration: the run image's, with what the app image adds.
+/// The configuration: the run image's, as extensions have left it, with what the app image adds.
 pub(super) fn make(
     input: &ExportInput<'_>,
-    base: &Base,
+    (base, mut config): (&Base, Config),
     build: &BuildMetadata,
     stores: Vec<Option<Store>>,
     made: &[Made],
     entrypoint: &str,
 ) -> Result<Config, ExportError> {
-    let mut config = base.image.config.clone();
     let base_layers = base.layers();
     let diff_ids = base_layers.iter().map(|(diff_id, _)| *diff_id);
     config.set_diff_ids(&diff_ids.chain(made.iter().map(|layer| layer.diff_id)).collect::<Vec<_>>());
@@ -139,6 +138,7 @@ fn metadata(
                     buildpack.layers.insert(name.clone(), content);
                 }
             }
+            Role::Extension => {}
             Role::Sbom => metadata.sbom = Some(sha),
             Role::App => metadata.app.push(sha),
             Role::Launcher => metadata.launcher = sha,

@@ -29,6 +29,8 @@ pub(super) struct Planned {
 
 /// What a layer is.
 pub(super) enum Role {
+    /// Made by an image extension.
+    Extension,
     /// A launch layer of a buildpack; its metadata, still without the DiffID.
     Launch { buildpack: usize, name: String, metadata: LayerMetadata },
     /// The launch SBOM files.

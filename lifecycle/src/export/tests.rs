@@ -112,6 +112,7 @@ impl Fixture {
                 image: "run:1".to_owned(),
                 mirrors: vec!["localhost/run:1".to_owned()],
             },
+            extended: self.root.path().join("layers/extended"),
             launcher: self.root.path().join("launcher"),
             launcher_sbom: None,
             launcher_metadata: LauncherMetadata::default(),
