@@ -8,6 +8,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod write;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,6 +24,7 @@ use crate::{
     Manifest, ManifestContent, ManifestFormat, MediaType, Platform, Reference, StoreError, select,
 };
 pub use write::{ArchivedImage, write};
+pub use writer::ArchiveWriter;
 
 /// An image archive on disk, which can only be read.
 #[derive(Debug)]

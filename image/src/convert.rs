@@ -10,7 +10,7 @@ mod tests;
 use std::fs::File;
 use std::io::{Cursor, Read};
 
-pub use index::dual_index;
+pub use index::image_index;
 
 use crate::layer::{self, LayerError};
 use crate::{

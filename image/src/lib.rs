@@ -4,6 +4,7 @@ pub mod archive;
 mod blob_file;
 mod config;
 pub mod convert;
+mod copy;
 pub mod daemon;
 mod decompress;
 mod descriptor;
@@ -29,6 +30,7 @@ mod verify;
 
 pub use archive::Archive;
 pub use config::{Config, History, InvalidConfig, Timestamp};
+pub use copy::{CopyError, CopyRequest, copy};
 pub use daemon::DaemonStore;
 pub use decompress::decompress;
 pub use descriptor::{Descriptor, Platform};

@@ -7,7 +7,7 @@ use crate::{
 /// How deep indexes may stand in indexes.
 const DEPTH: usize = 4;
 /// The largest configuration that is read, in bytes.
-const CONFIG_LIMIT: u64 = 16 << 20;
+pub(crate) const CONFIG_LIMIT: u64 = 16 << 20;
 
 /// The manifest for a platform: the first that names exactly this platform, else the first that it accepts. An index of
 /// one manifest without a platform means that one.

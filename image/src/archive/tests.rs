@@ -25,7 +25,15 @@ impl Place {
         let manifest = put_as(&self.store, "app", "one", LayerFormat::TarGzip);
         let names: Vec<Reference> = names.iter().map(|name| reference(name)).collect();
         let app = reference("app");
-        let image = ArchivedImage { store: &self.store, reference: &app, manifest: &manifest, names: &names };
+        let platform = crate::Platform::host();
+        let image = ArchivedImage {
+            store: &self.store,
+            reference: &app,
+            manifest: &manifest,
+            names: &names,
+            layout_name: None,
+            platform: &platform,
+        };
         write(File::create(self.path()).unwrap(), &self.path(), &image).unwrap();
         manifest
     }

@@ -6,9 +6,12 @@ use std::path::Path;
 
 use super::docker::{SavedImage, empty_index};
 use crate::layer::{Entry, header};
-use crate::layout::name_descriptor;
+use crate::layout::{REF_NAME, name_descriptor};
 use crate::verify::unwrap_error;
-use crate::{Descriptor, ImageStore, Manifest, Reference, StoreError, json};
+use crate::{
+    Descriptor, Digest, ImageStore, IndexManifest, Manifest, ManifestContent, Platform, Reference,
+    StoreError, json, select,
+};
 
 /// An image that goes into an archive, with where its blobs are read from.
 #[derive(Clone, Copy)]
@@ -17,10 +20,14 @@ pub struct ArchivedImage<'a> {
     pub store: &'a dyn ImageStore,
     /// Its name there, by which its blobs are read.
     pub reference: &'a Reference,
-    /// Its manifest, which is no index.
+    /// Its manifest or index.
     pub manifest: &'a Manifest,
     /// Its names in the archive.
     pub names: &'a [Reference],
+    /// The name by which tools find it in the layout, when it is not the tag.
+    pub layout_name: Option<&'a str>,
+    /// Which image of an index tools get that know no indexes.
+    pub platform: &'a Platform,
 }
 
 /// Writes an archive: entries sorted by name, with fixed times and ids, so that the same image gives the same bytes.
@@ -30,44 +37,90 @@ pub struct ArchivedImage<'a> {
 /// When a blob cannot be read or the archive cannot be written.
 pub fn write(out: impl Write, path: &Path, image: &ArchivedImage<'_>) -> Result<(), StoreError> {
     let mut tar = Tar { out, path };
-    let Some(content) = image.manifest.as_image() else {
-        return Err(StoreError::Contradiction {
-            reference: image.reference.familiar(),
-            reason: "an index was to be written into an archive".to_owned(),
-        });
-    };
+    let mut parts = Parts { image, blobs: BTreeMap::new(), manifests: BTreeMap::new() };
+    parts.collect(image.manifest, 0)?;
     tar.append(&Entry::directory("blobs", 0o755), 0, std::io::empty())?;
     tar.append(&Entry::directory("blobs/sha256", 0o755), 0, std::io::empty())?;
-    let own = image.manifest.descriptor();
-    let blobs = content.layers.iter().chain([&content.config, &own]);
-    let blobs: BTreeMap<_, &Descriptor> = blobs.map(|blob| (blob.digest, blob)).collect();
-    for blob in blobs.values() {
-        let reader: Box<dyn Read + Send> = if blob.digest == own.digest {
-            Box::new(std::io::Cursor::new(image.manifest.raw().clone()))
-        } else {
-            image.store.open_blob(image.reference, blob)?
+    for blob in parts.blobs.values() {
+        let reader: Box<dyn Read + Send> = match parts.manifests.get(&blob.digest) {
+            Some(manifest) => Box::new(std::io::Cursor::new(manifest.raw().clone())),
+            None => image.store.open_blob(image.reference, blob)?,
         };
         tar.append(&Entry::file(blob_name(blob), 0o644, ""), blob.size, reader)?;
     }
-    let mut index = empty_index();
-    index.manifests.extend(image.names.iter().map(|name| name_descriptor(own.clone(), Some(name))));
-    if index.manifests.is_empty() {
-        index.manifests.push(own.clone());
-    }
-    let saved = SavedImage {
-        config: blob_name(&content.config),
-        repo_tags: Some(
-            image.names.iter().map(|name| name.with_tag(name.tag_or_latest()).familiar()).collect(),
-        ),
-        layers: content.layers.iter().map(blob_name).collect(),
-    };
-    let saved = json::to_go_bytes(&[saved])
+    let saved = json::to_go_bytes(&parts.saved())
         .map_err(|source| StoreError::File { path: path.to_owned(), source: source.into() })?;
-    tar.file("index.json", Manifest::index(index).raw())?;
+    tar.file("index.json", Manifest::index(index(image)).raw())?;
     tar.file("manifest.json", &saved)?;
     tar.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     tar.raw(&[0; 2 * header::BLOCK])?;
     tar.out.flush().map_err(StoreError::file(path))
+}
+
+/// `index.json`: a descriptor for each name.
+fn index(image: &ArchivedImage<'_>) -> IndexManifest {
+    let own = image.manifest.descriptor();
+    let names = image.names.iter().map(|name| name_descriptor(own.clone(), Some(name)));
+    let mut index = empty_index();
+    index.manifests.extend(names);
+    if index.manifests.is_empty() {
+        index.manifests.push(own);
+    }
+    if let Some(name) = image.layout_name {
+        index.manifests[0].annotations.insert(REF_NAME.to_owned(), name.to_owned());
+    }
+    index
+}
+
+/// Everything that goes into the archive.
+struct Parts<'a> {
+    image: &'a ArchivedImage<'a>,
+    blobs: BTreeMap<Digest, Descriptor>,
+    manifests: BTreeMap<Digest, Manifest>,
+}
+
+impl Parts<'_> {
+    fn collect(&mut self, manifest: &Manifest, depth: usize) -> Result<(), StoreError> {
+        self.blobs.insert(manifest.digest(), manifest.descriptor());
+        self.manifests.insert(manifest.digest(), manifest.clone());
+        match manifest.content() {
+            ManifestContent::Image(content) => {
+                let blobs = content.layers.iter().chain([&content.config]);
+                self.blobs.extend(blobs.map(|blob| (blob.digest, blob.clone())));
+                Ok(())
+            }
+            ManifestContent::Index(_) if depth > 4 => Err(self.unusable("indexes stand in indexes too deep")),
+            ManifestContent::Index(index) => index.manifests.iter().try_for_each(|child| {
+                let child = self.image.store.child(self.image.reference, child)?;
+                self.collect(&child, depth + 1)
+            }),
+        }
+    }
+
+    fn unusable(&self, reason: &str) -> StoreError {
+        StoreError::Contradiction { reference: self.image.reference.familiar(), reason: reason.to_owned() }
+    }
+
+    /// `manifest.json`, for tools that know no layouts: one image.
+    fn saved(&self) -> Vec<SavedImage> {
+        let mut manifest = self.image.manifest;
+        while let ManifestContent::Index(index) = manifest.content() {
+            // An index without an image for the platform is of use only to those who read layouts.
+            let chosen = select::choose(index, self.image.platform)
+                .and_then(|child| self.manifests.get(&child.digest));
+            match chosen {
+                Some(child) => manifest = child,
+                None => return Vec::new(),
+            }
+        }
+        let Some(content) = manifest.as_image() else { return Vec::new() };
+        let names = self.image.names.iter();
+        vec![SavedImage {
+            config: blob_name(&content.config),
+            repo_tags: Some(names.map(|name| name.with_tag(name.tag_or_latest()).familiar()).collect()),
+            layers: content.layers.iter().map(blob_name).collect(),
+        }]
+    }
 }
 
 fn blob_name(blob: &Descriptor) -> String {

@@ -1,4 +1,4 @@
-//! The index of an image that is there twice: with gzip for everybody, with zstd for who prefers it.
+//! The index of images, each of them perhaps there twice: with gzip for everybody, with zstd for who prefers it.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
 /// after all others. Docker and containerd take the first of their platform, podman and CRI-O prefer the annotated one,
 /// and older ones take the first too.
 #[must_use]
-pub fn dual_index(images: &[(Platform, &Manifest)]) -> Manifest {
+pub fn image_index(images: &[(Platform, &Manifest)], family: ManifestFormat) -> IndexManifest {
     let (with_zstd, others): (Vec<_>, Vec<_>) = images.iter().partition(|(_, manifest)| has_zstd(manifest));
     let manifests = others.into_iter().chain(with_zstd).map(|(platform, manifest)| {
         let mut descriptor = manifest.descriptor();
@@ -22,13 +22,13 @@ pub fn dual_index(images: &[(Platform, &Manifest)]) -> Manifest {
         }
         descriptor
     });
-    Manifest::index(IndexManifest {
+    IndexManifest {
         schema_version: 2,
-        media_type: MediaType::Index(ManifestFormat::Oci),
+        media_type: MediaType::Index(family),
         manifests: manifests.collect(),
         annotations: BTreeMap::new(),
         other: Map::new(),
-    })
+    }
 }
 
 fn has_zstd(manifest: &Manifest) -> bool {

@@ -1,7 +1,7 @@
 use std::io::{Read, Write};
 
 use super::*;
-use crate::{Digest, ImageManifest, LayerFormats, Manifest, ManifestContent, Platform, ZSTD_ANNOTATION};
+use crate::{Digest, ImageManifest, LayerFormats, Manifest, Platform, ZSTD_ANNOTATION};
 
 use LayerFormat::{Tar, TarGzip, TarZstd};
 use ManifestFormat::{Docker, Oci};
@@ -117,8 +117,7 @@ fn the_index_has_gzip_first_and_zstd_annotated() {
     };
     let (amd, arm) = (Platform::linux("amd64"), Platform::linux("arm64"));
     let images = [manifest(TarZstd, "amd64"), manifest(TarGzip, "amd64"), manifest(TarZstd, "arm64")];
-    let index = dual_index(&[(amd.clone(), &images[0]), (amd, &images[1]), (arm, &images[2])]);
-    let ManifestContent::Index(index) = index.content() else { panic!("no index") };
+    let index = image_index(&[(amd.clone(), &images[0]), (amd, &images[1]), (arm, &images[2])], Oci);
     let found: Vec<_> = index
         .manifests
         .iter()

@@ -42,6 +42,8 @@ pub struct DaemonStore {
     handle: tokio::runtime::Handle,
     /// Blobs that wait for their manifest.
     pending: Mutex<HashMap<Digest, BlobSource>>,
+    /// Manifests that wait for their index.
+    children: Mutex<HashMap<Digest, Manifest>>,
     /// What was exported, by image id.
     exported: Mutex<HashMap<String, Arc<Archive>>>,
 }
@@ -86,8 +88,8 @@ impl DaemonStore {
             source,
         })?;
         let handle = runtime.handle().clone();
-        let (pending, exported) = (Mutex::default(), Mutex::default());
-        Ok(Self { docker, address, runtime: Some(runtime), handle, pending, exported })
+        let (pending, children, exported) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { docker, address, runtime: Some(runtime), handle, pending, children, exported })
     }
 
     fn failed(&self, action: String) -> impl FnOnce(bollard::errors::Error) -> DaemonError {
@@ -242,6 +244,17 @@ impl ImageStore for DaemonStore {
         Ok(BlobOutcome::Written)
     }
 
+    fn child(&self, reference: &Reference, child: &Descriptor) -> Result<Manifest, StoreError> {
+        let missing = || StoreError::NotFoundBlob { reference: reference.familiar(), digest: child.digest };
+        lock(&self.children).get(&child.digest).cloned().ok_or_else(missing)
+    }
+
+    /// Notes the manifest, which goes into the archive of its index.
+    fn put_child(&self, _: &Reference, manifest: &Manifest) -> Result<(), StoreError> {
+        lock(&self.children).insert(manifest.digest(), manifest.clone());
+        Ok(())
+    }
+
     /// Loads the image, unless it is there and only needs the name. Docker before version 23 cannot read layers that are
     /// compressed with zstd.
     fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError> {
@@ -251,7 +264,14 @@ impl ImageStore for DaemonStore {
         {
             return Ok(());
         }
-        let image = ArchivedImage { store: self, reference, manifest, names: &[name] };
+        let image = ArchivedImage {
+            store: self,
+            reference,
+            manifest,
+            names: &[name],
+            layout_name: None,
+            platform: &Platform::host(),
+        };
         load::load(self, &image)
     }
 }

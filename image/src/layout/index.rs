@@ -53,7 +53,15 @@ pub(crate) fn select<'a>(
                 _ => None,
             };
         }
-        LayoutName::Named(name) => name,
+        LayoutName::Named(name) => {
+            // As it is written, or as the image's full name.
+            let full = name.parse().ok().map(|name| full_name(&name));
+            let mut manifests = index.manifests.iter();
+            let exact = manifests.clone().find(|descriptor| named(name, descriptor));
+            return exact.or_else(|| {
+                manifests.find(|descriptor| full.as_ref().is_some_and(|full| named(full, descriptor)))
+            });
+        }
         LayoutName::Reference => {
             full = full_name(reference);
             &full

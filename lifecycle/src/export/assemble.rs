@@ -60,7 +60,8 @@ pub(super) fn publish(
     let previous = previous.as_ref().map(|(reference, image)| (reference, image));
     let second = variant(input, layers, previous, form.family, &parts.config)?;
     let platform = parts.base.image.config.platform();
-    let index = convert::dual_index(&[(platform.clone(), &first.manifest), (platform, &second.manifest)]);
+    let both = [(platform.clone(), &first.manifest), (platform, &second.manifest)];
+    let index = Manifest::index(convert::image_index(&both, form.family));
     let children = [first.manifest, second.manifest];
     let mut uploads = first.uploads;
     let new = second.uploads.into_iter();
