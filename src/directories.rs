@@ -14,6 +14,8 @@ pub(crate) struct Directories {
     pub(crate) data: PathBuf,
     /// `$XDG_CACHE_HOME/longshore`: build caches and unpacked layers; all of it can be made again.
     pub(crate) cache: PathBuf,
+    /// `$XDG_STATE_HOME/longshore`: what was learnt and is not worth much.
+    pub(crate) state: PathBuf,
     /// Where pack keeps its configuration: `$PACK_HOME`, or `~/.pack`.
     pub(crate) pack: PathBuf,
 }
@@ -34,6 +36,7 @@ impl Directories {
             configuration: base.config_dir().join("longshore"),
             data: base.data_dir().join("longshore"),
             cache: base.cache_dir().join("longshore"),
+            state: base.state_dir().unwrap_or_else(|| base.home_dir().join(".local/state")).join("longshore"),
             pack,
         })
     }

@@ -1,66 +1,24 @@
-//! Where images are: the local store, registries, and layouts named `oci:DIRECTORY[:NAME]`.
+//! Where images are: the local store, registries, daemons, layouts and archives.
 
-mod copy;
+mod location;
 mod new;
 mod places;
+mod transport;
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
 use longshore_image::{
-    Image, ImageStore, Keychain, Layout, LayoutName, LocalStore, Platform, Reference, Registry,
-    RegistryConfig,
+    Image, ImageStore, Keychain, LocalStore, Platform, Reference, Registry, RegistryConfig,
 };
 
-pub(crate) use copy::Endpoint;
+pub(crate) use location::Location;
 pub(crate) use new::NewImage;
 pub(crate) use places::Places;
+pub(crate) use transport::Opened;
 
 use crate::directories::Directories;
 use crate::settings::{PullPolicy, Settings};
-
-/// How an image is named on the command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Location {
-    /// In the local store or a registry.
-    Reference(Reference),
-    /// In an OCI image layout: `oci:DIRECTORY` or `oci:DIRECTORY:NAME`.
-    Layout {
-        /// The directory of the layout.
-        directory: PathBuf,
-        /// Which of its images; left out, its only one.
-        name: Option<String>,
-    },
-}
-
-impl std::str::FromStr for Location {
-    type Err = longshore_image::InvalidReference;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let Some(layout) = text.strip_prefix("oci:") else {
-            return Ok(Self::Reference(text.parse()?));
-        };
-        // A colon after the last slash, or a whole reference behind the directory, separates the name.
-        let (directory, name) = match layout.split_once(':') {
-            Some((directory, name)) if !directory.is_empty() && !name.is_empty() => (directory, Some(name)),
-            _ => (layout, None),
-        };
-        Ok(Self::Layout { directory: directory.into(), name: name.map(str::to_owned) })
-    }
-}
-
-impl std::fmt::Display for Location {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Reference(reference) => formatter.write_str(&reference.familiar()),
-            Self::Layout { directory, name: None } => write!(formatter, "oci:{}", directory.display()),
-            Self::Layout { directory, name: Some(name) } => {
-                write!(formatter, "oci:{}:{name}", directory.display())
-            }
-        }
-    }
-}
 
 /// An image and where its blobs can be read.
 #[derive(Clone)]
@@ -138,12 +96,6 @@ impl Images {
         policy: PullPolicy,
     ) -> anyhow::Result<Option<FoundImage>> {
         match location {
-            Location::Layout { directory, name } => {
-                let layout = Arc::new(open_layout(directory, name.as_deref())?);
-                let anything = layout_reference()?;
-                let image = layout.resolve(&anything, platform)?;
-                Ok(image.map(|image| FoundImage { image, store: layout }))
-            }
             Location::Reference(reference) => match policy {
                 PullPolicy::Never => self.find_local(reference, platform),
                 PullPolicy::IfNotPresent => match self.find_local(reference, platform)? {
@@ -166,6 +118,11 @@ impl Images {
                     },
                 },
             },
+            other => {
+                let opened = self.open_source(other, policy)?;
+                let image = opened.store.resolve(&opened.reference, platform)?;
+                Ok(image.map(|image| FoundImage { image, store: opened.store }))
+            }
         }
     }
 
@@ -213,41 +170,5 @@ impl Images {
         let store = self.registry()? as Arc<dyn ImageStore>;
         let image = store.resolve(reference, platform)?;
         Ok(image.map(|image| FoundImage { image, store }))
-    }
-}
-
-fn open_layout(directory: &Path, name: Option<&str>) -> anyhow::Result<Layout> {
-    let name = name.map_or(LayoutName::Only, |name| LayoutName::Named(name.to_owned()));
-    Ok(Layout::open(directory, name)?)
-}
-
-/// A layout that is opened for one image resolves whatever is asked for.
-fn layout_reference() -> anyhow::Result<Reference> {
-    Ok("layout.invalid/image".parse()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn locations_read_as_people_write_them() {
-        for (text, expected) in [
-            ("app", "app:"),
-            ("localhost:5000/a/b:v1", "localhost:5000/a/b:v1"),
-            ("oci:dir", "dir|"),
-            ("oci:/a/dir:v1", "/a/dir|v1"),
-            ("oci:dir:docker.io/library/app:latest", "dir|docker.io/library/app:latest"),
-        ] {
-            match text.parse::<Location>().unwrap() {
-                Location::Reference(_) => assert!(expected.starts_with(text), "{text}"),
-                Location::Layout { directory, name } => {
-                    let found = format!("{}|{}", directory.display(), name.unwrap_or_default());
-                    assert_eq!(found, expected);
-                }
-            }
-            assert_eq!(text.parse::<Location>().unwrap().to_string(), text);
-        }
-        assert!("App/UPPER:!".parse::<Location>().is_err());
     }
 }

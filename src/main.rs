@@ -8,6 +8,7 @@ mod container;
 mod creation_time;
 mod directories;
 mod images;
+mod known_registries;
 mod output;
 mod programs;
 mod project;

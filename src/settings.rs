@@ -109,6 +109,7 @@ mod tests {
             configuration: root.join("config"),
             data: root.join("data"),
             cache: root.join("cache"),
+            state: root.join("state"),
             pack: root.join("pack"),
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::convert::ConvertError;
 use crate::{
     BlobOpener, BlobSink, BlobSource, Descriptor, ImageStore, LayerFormats, Manifest, ManifestChoice,
-    ManifestContent, Platform, Reference, StoreError, select,
+    ManifestContent, ManifestFormat, MediaType, Platform, Reference, StoreError, select,
 };
 pub(crate) use parallel::for_each;
 
@@ -103,8 +103,13 @@ pub fn copy(request: &CopyRequest<'_>) -> Result<Manifest, CopyError> {
     let found = request.source.manifest(request.from).map_err(request.unreadable())?;
     let root = found.ok_or_else(|| CopyError::NotFound { reference: request.from.familiar() })?;
     let root = request.narrowed(root)?;
-    let keeps_bytes =
-        request.layers.is_none() && matches!(request.manifest, None | Some(ManifestChoice::Auto));
+    let is_oci = matches!(
+        root.media_type(),
+        MediaType::Manifest(ManifestFormat::Oci) | MediaType::Index(ManifestFormat::Oci)
+    );
+    let keeps_types =
+        request.manifest.is_none() || (request.manifest == Some(ManifestChoice::Auto) && is_oci);
+    let keeps_bytes = request.layers.is_none() && keeps_types;
     let work = if keeps_bytes {
         request.as_it_is(root.clone())?
     } else {

@@ -161,7 +161,7 @@ impl Build<'_> {
         let exported = timed("EXPORTING", || self.export(&group, &analyzed))?;
         self.export_cache(&group, &exported.layer_digests);
         self.write_reports(&exported)?;
-        Ok(BuiltImage { digest: exported.manifest.digest() })
+        Ok(BuiltImage { manifest: exported.manifest })
     }
 
     fn layers(&self) -> MappedDirectory {

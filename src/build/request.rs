@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use longshore_cnb::project_metadata::ProjectMetadata;
-use longshore_image::{Digest, LayerFormats, ManifestChoice, Reference, Timestamp};
+use longshore_image::{LayerFormats, Manifest, ManifestChoice, Reference, Timestamp};
 use longshore_sandbox::{Access, Mount};
 
 use crate::images::Location;
@@ -81,8 +81,8 @@ pub(crate) struct BuildRequest {
 /// What was built.
 #[derive(Debug, Clone)]
 pub(crate) struct BuiltImage {
-    /// The digest of the manifest.
-    pub(crate) digest: Digest,
+    /// What its names point to: its manifest, or its index.
+    pub(crate) manifest: Manifest,
 }
 
 /// What buildpacks can reach.

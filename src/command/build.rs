@@ -15,6 +15,7 @@ use crate::container::{Assignment, read_environment_file};
 use crate::creation_time::{CreationTime, creation_time};
 use crate::directories::Directories;
 use crate::images::{Images, Location};
+use crate::known_registries::KnownRegistries;
 use crate::output::{self, OutputArguments};
 use crate::project::{ModuleLocator, ProjectDescriptor};
 use crate::settings::{PullPolicy, Settings};
@@ -137,14 +138,25 @@ pub(crate) fn run(arguments: BuildArguments, output: OutputArguments) -> anyhow:
     let settings = Settings::read(&directories)?;
     let mut images = Images::open(&directories, &settings)?;
     images.allow_insecure(&arguments.insecure_registry);
-    let request = request(arguments, &settings, output)?;
+    let mut request = request(arguments, &settings, output)?;
+    let mut known = KnownRegistries::read(&directories)?;
+    let registry = request.image.registry().to_owned();
+    if request.publish {
+        let formats = known.formats(&registry, Some(request.layer_format), request.manifest_format);
+        request.layer_format = formats.0.unwrap_or(request.layer_format);
+        request.manifest_format = formats.1.unwrap_or(request.manifest_format);
+    }
     let built = build::build(&request, &directories, &images)?;
+    let digest = built.manifest.digest();
+    if request.publish {
+        known.learn(&registry, request.manifest_format, &built.manifest)?;
+    }
     output::took("build", started.elapsed());
     let name = request.image.familiar();
     if output.quiet {
-        output::result(format_args!("{}@{}", request.image.name(), built.digest));
+        output::result(format_args!("{}@{}", request.image.name(), digest));
     } else {
-        output::result(format_args!("Successfully built image {} {}", output::symbol(&name), built.digest));
+        output::result(format_args!("Successfully built image {} {}", output::symbol(&name), digest));
         if !request.publish {
             output::tip(&format!("start it with `longshore run {name}`"));
         }

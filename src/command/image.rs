@@ -1,15 +1,19 @@
 //! `longshore image`: the images of the local store and elsewhere.
 
+mod copy;
+mod digest;
+mod inspect;
+
 use std::time::Duration;
 
 use anyhow::bail;
 use clap::Subcommand;
-use longshore_image::{Digest, ImageStore, ManifestContent, Platform, Reference};
+use longshore_image::{Digest, ImageStore, Platform, Reference};
 
 use crate::directories::Directories;
-use crate::images::{Endpoint, Images, Location};
+use crate::images::Images;
 use crate::output;
-use crate::settings::{PullPolicy, Settings};
+use crate::settings::Settings;
 
 /// Blobs that were written lately may belong to a build that has not named its image yet.
 const GRACE: Duration = Duration::from_secs(3600);
@@ -34,21 +38,16 @@ pub(crate) enum ImageCommand {
         #[arg(required = true)]
         names: Vec<Reference>,
     },
-    /// Print the manifest and configuration of an image as JSON
-    Inspect {
-        /// The image: of the local store or a registry, or `oci:DIRECTORY[:NAME]`
-        image: Location,
-    },
+    /// Print what an image is made of as JSON, or its bytes as they are
+    Inspect(inspect::InspectArguments),
+    /// Print the digest of an image
+    Digest(digest::DigestArguments),
     /// Copy an image
     ///
-    /// A plain name is in the local store, and as a source also in a registry. Other places: docker://NAME (a registry),
-    /// oci:DIRECTORY[:NAME], docker-daemon:NAME, docker-archive:FILE and oci-archive:FILE.
-    Copy {
-        /// The image
-        from: Endpoint,
-        /// Where it goes
-        to: Endpoint,
-    },
+    /// A plain name is in the local store, and as a source also in a registry. Other places are docker://NAME (a registry),
+    /// oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], docker-daemon:NAME and
+    /// containers-storage:NAME (podman). Without a format, the copy is the same to the byte.
+    Copy(copy::CopyArguments),
     /// Remove what no name in the local store needs any more
     Prune,
 }
@@ -68,12 +67,9 @@ pub(crate) fn run(command: ImageCommand) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        ImageCommand::Inspect { image } => inspect(&images, &image, policy),
-        ImageCommand::Copy { from, to } => {
-            let digest = images.copy(&from, &to, &Platform::host(), policy)?;
-            output::result(digest);
-            Ok(())
-        }
+        ImageCommand::Inspect(arguments) => inspect::run(&images, &arguments, policy),
+        ImageCommand::Digest(arguments) => digest::run(&images, &arguments, policy),
+        ImageCommand::Copy(arguments) => copy::run(&images, &directories, &arguments, policy),
         ImageCommand::Prune => prune(&images, GRACE),
     }
 }
@@ -127,23 +123,6 @@ fn prune(images: &Images, grace: Duration) -> anyhow::Result<()> {
     if collected.blobs > 0 {
         tracing::info!("Freed {} of {} blobs", bytes(collected.bytes), collected.blobs);
     }
-    Ok(())
-}
-
-fn inspect(images: &Images, location: &Location, policy: PullPolicy) -> anyhow::Result<()> {
-    let found = images.get(location, &Platform::host(), policy, "image")?;
-    let manifest = match found.image.manifest.content() {
-        ManifestContent::Image(image) => serde_json::to_value(image)?,
-        ManifestContent::Index(index) => serde_json::to_value(index)?,
-    };
-    let config: serde_json::Value = serde_json::from_slice(&found.image.config.to_bytes())?;
-    let document = serde_json::json!({
-        "name": location.to_string(),
-        "digest": found.image.manifest.digest().to_string(),
-        "manifest": manifest,
-        "config": config,
-    });
-    output::result(serde_json::to_string_pretty(&document)?);
     Ok(())
 }
 

@@ -53,6 +53,20 @@ impl ImageStore for Places {
         self.first(|place| place.resolve(reference, platform))
     }
 
+    fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, StoreError> {
+        self.first(|place| place.manifest(reference))
+    }
+
+    fn child(&self, reference: &Reference, child: &Descriptor) -> Result<Manifest, StoreError> {
+        let find = |place: &dyn ImageStore| match place.child(reference, child) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        };
+        let missing = || StoreError::NotFoundBlob { reference: reference.familiar(), digest: child.digest };
+        self.first(find)?.ok_or_else(missing)
+    }
+
     fn has_blob(&self, reference: &Reference, digest: Digest) -> Result<bool, StoreError> {
         let has = |place: &dyn ImageStore| Ok(place.has_blob(reference, digest)?.then_some(()));
         Ok(self.first(has)?.is_some())
