@@ -1,7 +1,7 @@
 //! What every place that holds images can do: the local store, a layout, an archive, a registry, a daemon.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,19 +33,21 @@ pub enum BlobSource {
 
 /// Opens a blob that is somewhere else.
 #[derive(Clone)]
-pub struct BlobOpener(Arc<dyn Fn() -> Result<Box<dyn Read + Send>, StoreError> + Send + Sync>);
+pub struct BlobOpener(Arc<Opener>);
+
+type Opener = dyn Fn(u64) -> Result<Box<dyn Read + Send>, StoreError> + Send + Sync;
 
 impl BlobOpener {
     /// An opener; it is called once for each attempt to write the blob.
     #[must_use]
     pub fn new(open: impl Fn() -> Result<Box<dyn Read + Send>, StoreError> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(open))
+        Self(Arc::new(move |offset| Ok(Box::new(FromOffset { inner: open()?, left: offset }))))
     }
 
     /// The blob in the repository of `reference` of another store.
     #[must_use]
     pub fn of(store: Arc<dyn ImageStore>, reference: Reference, blob: Descriptor) -> Self {
-        Self::new(move || store.open_blob(&reference, &blob))
+        Self(Arc::new(move |offset| store.open_blob_from(&reference, &blob, offset)))
     }
 
     /// Opens the blob.
@@ -53,7 +55,31 @@ impl BlobOpener {
     /// # Errors
     /// When the blob is not there or cannot be read.
     pub fn open(&self) -> Result<Box<dyn Read + Send>, StoreError> {
-        (self.0)()
+        self.open_from(0)
+    }
+
+    /// The bytes of the blob from an offset on; whoever has those before it verifies the whole.
+    pub(crate) fn open_from(&self, offset: u64) -> Result<Box<dyn Read + Send>, StoreError> {
+        (self.0)(offset)
+    }
+}
+
+/// Passes over the first bytes of a reader.
+struct FromOffset<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for FromOffset<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left > 0 {
+            let skipped = io::copy(&mut self.inner.by_ref().take(self.left), &mut io::sink())?;
+            if skipped < self.left {
+                return Ok(0);
+            }
+            self.left = 0;
+        }
+        self.inner.read(buffer)
     }
 }
 
@@ -122,6 +148,21 @@ pub trait ImageStore: Send + Sync {
     /// When the blob is not there or cannot be read.
     fn open_blob(&self, reference: &Reference, blob: &Descriptor)
     -> Result<Box<dyn Read + Send>, StoreError>;
+
+    /// The bytes of a blob from an offset on, to go on where a download broke. The reader need not check the digest:
+    /// whoever asks has the bytes before the offset, and verifies the whole.
+    ///
+    /// # Errors
+    /// As [`ImageStore::open_blob`].
+    fn open_blob_from(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>, StoreError> {
+        let inner = self.open_blob(reference, blob)?;
+        if offset == 0 { Ok(inner) } else { Ok(Box::new(FromOffset { inner, left: offset })) }
+    }
 
     /// Puts a blob into the repository of `reference`, unless it is there. `mount_from` names a repository of the
     /// same place that may have it already.

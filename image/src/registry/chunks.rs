@@ -9,13 +9,10 @@ use super::request::{Payload, Request};
 use super::transport::status_error;
 use super::upload::{Failed, Session, arrived, content_range};
 
-/// What the strictest registry (GHCR) takes at once.
-pub(super) const CHUNK: u64 = 4 << 20;
-
 impl Session<'_> {
     /// Sends a blob from an offset to its end.
     pub(super) async fn send_chunks(&mut self, payload: &BlobPayload, from: u64) -> Result<(), Failed> {
-        let size = CHUNK.max(self.least_chunk);
+        let size = self.remote.portions().chunk.max(self.least_chunk);
         let mut offset = from;
         while offset < payload.length {
             let length = size.min(payload.length - offset);
@@ -36,7 +33,7 @@ impl Session<'_> {
             match arrived(answer.headers()) {
                 Some(arrived) if arrived != offset && offset > 1 => {
                     let what = format!("{arrived} bytes have arrived, {offset} were sent");
-                    return Err(Failed::Other(protocol(&request, what)));
+                    return Err(Failed::LostChunk(protocol(&request, what)));
                 }
                 _ => self.follow(&request, &answer)?,
             }

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
-use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -32,6 +32,7 @@ impl Core {
         reference: &Reference,
         blob: &Descriptor,
         offset: u64,
+        validator: Option<&HeaderValue>,
     ) -> Result<(Request, Response, u64), RegistryError> {
         let remote = self.remote(reference).await?;
         let url = remote.url(reference.repository(), &format!("blobs/{}", blob.digest));
@@ -42,6 +43,9 @@ impl Core {
             let range = HeaderValue::from_str(&format!("bytes={offset}-"));
             request =
                 request.header(RANGE, range.unwrap_or_else(|_never| HeaderValue::from_static("bytes=0-")));
+            if let Some(validator) = validator {
+                request = request.header(IF_RANGE, validator.clone());
+            }
         }
         let mut answer = remote.send(&request, &scope, self.context()).await?;
         if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
@@ -60,25 +64,44 @@ impl Core {
         }
     }
 
-    /// Sends a blob's bytes, from the first to the last, however often the connection breaks.
+    /// Sends a blob's bytes, from an offset to the last, however often the connection breaks: from a mirror, from another
+    /// one when that fails, and at last from the registry itself.
     async fn stream_blob(
         &self,
         reference: &Reference,
         blob: &Descriptor,
+        mut offset: u64,
         sender: &mpsc::Sender<Chunk>,
     ) -> Result<(), RegistryError> {
-        let mut offset = 0;
+        let mut places = self.places(reference)?.into_iter().peekable();
+        while let Some(place) = places.next() {
+            match self.stream_from(&place, blob, &mut offset, sender).await {
+                Err(error) if places.peek().is_some() => self.note_failed_mirror(&place, &error),
+                other => return other,
+            }
+        }
+        Ok(())
+    }
+
+    async fn stream_from(
+        &self,
+        place: &Reference,
+        blob: &Descriptor,
+        offset: &mut u64,
+        sender: &mpsc::Sender<Chunk>,
+    ) -> Result<(), RegistryError> {
         let mut attempt = 1;
+        let mut validator = None;
         loop {
-            let before = offset;
-            let error = match self.stream_part(reference, blob, &mut offset, sender).await {
+            let before = *offset;
+            let error = match self.stream_part(place, blob, offset, &mut validator, sender).await {
                 Err(error) if error.is_transient() => error,
                 other => return other,
             };
-            if offset - before >= PROGRESS {
+            if *offset - before >= PROGRESS {
                 attempt = 1;
             }
-            self.transport.wait(reference.registry(), attempt, error, None).await?;
+            self.transport.wait(place.registry(), attempt, error, None).await?;
             attempt += 1;
         }
     }
@@ -88,9 +111,12 @@ impl Core {
         reference: &Reference,
         blob: &Descriptor,
         offset: &mut u64,
+        validator: &mut Option<HeaderValue>,
         sender: &mpsc::Sender<Chunk>,
     ) -> Result<(), RegistryError> {
-        let (request, mut answer, mut skip) = self.blob_from(reference, blob, *offset).await?;
+        let (request, mut answer, mut skip) =
+            self.blob_from(reference, blob, *offset, validator.as_ref()).await?;
+        *validator = strong_validator(answer.headers());
         let announced = answer.content_length().map(|length| length + *offset - skip);
         let wrong_size = |what| RegistryError::Content {
             registry: reference.registry().to_owned(),
@@ -120,17 +146,18 @@ impl Core {
         Ok(())
     }
 
-    /// A reader of a blob, fed by a task of the runtime.
+    /// A reader of a blob from an offset on, fed by a task of the runtime.
     pub(super) fn blob_reader(
         self: &Arc<Self>,
         runtime: &tokio::runtime::Handle,
         reference: &Reference,
         blob: &Descriptor,
+        offset: u64,
     ) -> BlobReader {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let (core, owned_reference, owned_blob) = (Arc::clone(self), reference.clone(), blob.clone());
         runtime.spawn(async move {
-            if let Err(error) = core.stream_blob(&owned_reference, &owned_blob, &sender).await {
+            if let Err(error) = core.stream_blob(&owned_reference, &owned_blob, offset, &sender).await {
                 // The reader was dropped when this fails: nobody is left to tell.
                 let _reader_is_gone = sender.send(Err(error)).await;
             }
@@ -138,8 +165,9 @@ impl Core {
         BlobReader {
             receiver,
             chunk: Bytes::new(),
-            hasher: Some(Sha256::new()),
-            left: blob.size,
+            check: if offset == 0 { Check::Digest(Sha256::new()) } else { Check::Length },
+            left: blob.size.saturating_sub(offset),
+            core: Arc::clone(self),
             reference: reference.clone(),
             expected: blob.digest,
         }
@@ -152,31 +180,49 @@ fn range_start(headers: &HeaderMap) -> Option<u64> {
     range.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
 }
 
+/// An `ETag` that names these very bytes (RFC 9110, section 8.8.3): only such a one may stand in `If-Range`.
+fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned()
+}
+
 /// Reads a blob, and fails at its end when it is not the one that was asked for.
 #[derive(Debug)]
 pub(super) struct BlobReader {
     receiver: mpsc::Receiver<Chunk>,
     chunk: Bytes,
-    /// Taken when the end has been verified.
-    hasher: Option<Sha256>,
+    check: Check,
     left: u64,
     reference: Reference,
     expected: Digest,
+    core: Arc<Core>,
+}
+
+/// What is checked at the end.
+#[derive(Debug)]
+enum Check {
+    Digest(Sha256),
+    /// The digest is that of the whole, and this is a part.
+    Length,
+    Done,
 }
 
 impl BlobReader {
     fn verify(&mut self) -> io::Result<()> {
-        let Some(hasher) = self.hasher.take() else { return Ok(()) };
-        let found = Digest::from_hasher(hasher);
-        if self.left == 0 && found == self.expected {
-            return Ok(());
-        }
+        let what = match std::mem::replace(&mut self.check, Check::Done) {
+            Check::Digest(hasher) => match Digest::from_hasher(hasher) {
+                found if found == self.expected && self.left == 0 => return Ok(()),
+                found => format!("its digest is {found}"),
+            },
+            Check::Length if self.left > 0 => format!("{} bytes are missing", self.left),
+            Check::Length | Check::Done => return Ok(()),
+        };
         let error = RegistryError::Content {
             registry: self.reference.registry().to_owned(),
             repository: self.reference.repository().to_owned(),
             expected: self.expected,
-            what: format!("its digest is {found}"),
+            what,
         };
+        self.core.distrust_mirrors(&self.reference, &error);
         Err(io::Error::new(io::ErrorKind::InvalidData, error))
     }
 }
@@ -194,7 +240,7 @@ impl Read for BlobReader {
         }
         let count = buffer.len().min(self.chunk.len());
         buffer[..count].copy_from_slice(&self.chunk[..count]);
-        if let Some(hasher) = &mut self.hasher {
+        if let Check::Digest(hasher) = &mut self.check {
             hasher.update(&buffer[..count]);
         }
         self.chunk.advance(count);

@@ -43,6 +43,12 @@ pub enum RegistryError {
         #[source]
         source: reqwest::Error,
     },
+    /// The settings of this machine forbid the image.
+    #[error("`{reference}` is blocked by registries.conf")]
+    Blocked {
+        /// The image.
+        reference: String,
+    },
     /// A proxy stands between, and does not let us through.
     #[error(
         "`{request}` failed: the proxy wants credentials; put them into HTTP_PROXY (`http://USER:PASSWORD@HOST:PORT`), or \
@@ -198,6 +204,15 @@ impl RegistryError {
         let is_about_blobs =
             ["BLOB_UNKNOWN", "TAG_INVALID", "NAME_"].iter().any(|code| message.contains(code));
         is_manifest && !is_about_blobs && matches!(status.as_u16(), 400 | 405 | 406 | 415 | 422)
+    }
+
+    /// Whether another image may be had from the same registry all the same.
+    pub(super) fn is_about_one_image(&self) -> bool {
+        match self {
+            Self::Denied { .. } => true,
+            Self::Status { status, .. } => status.is_client_error(),
+            _ => false,
+        }
     }
 
     /// Whether the same request may succeed when it is made again.

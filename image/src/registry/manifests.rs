@@ -15,8 +15,13 @@ const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
 const OCI_SUBJECT: &str = "oci-subject";
 
 impl Core {
-    /// The manifest or index of that name; `None` when there is none.
+    /// The manifest or index of that name, from a mirror or the registry itself; `None` when there is none.
     pub(super) async fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, RegistryError> {
+        self.ask_places(reference, async |place| self.manifest_at(&place).await).await
+    }
+
+    /// The manifest or index of that name in that very registry; `None` when there is none.
+    pub(super) async fn manifest_at(&self, reference: &Reference) -> Result<Option<Manifest>, RegistryError> {
         let remote = self.remote(reference).await?;
         let path = format!("manifests/{}", reference.identifier());
         // Without all four types, registries convert or hide manifests.
@@ -49,6 +54,13 @@ impl Core {
         &self,
         reference: &Reference,
     ) -> Result<Option<Descriptor>, RegistryError> {
+        self.ask_places(reference, async |place| self.manifest_descriptor_at(&place).await).await
+    }
+
+    async fn manifest_descriptor_at(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<Descriptor>, RegistryError> {
         let remote = self.remote(reference).await?;
         let path = format!("manifests/{}", reference.identifier());
         let request = Request::new(Method::HEAD, remote.url(reference.repository(), &path))
@@ -59,7 +71,7 @@ impl Core {
             StatusCode::NOT_FOUND => return Ok(None),
             StatusCode::OK => {}
             StatusCode::METHOD_NOT_ALLOWED => {
-                return Ok(self.manifest(reference).await?.map(|manifest| manifest.descriptor()));
+                return Ok(self.manifest_at(reference).await?.map(|manifest| manifest.descriptor()));
             }
             _ => return Err(status_error(answer, &request).await),
         }
@@ -70,7 +82,7 @@ impl Core {
             (Some(media_type), Some(digest), Some(size)) => {
                 Ok(Some(Descriptor::new(media_type, digest, size)))
             }
-            _ => Ok(self.manifest(reference).await?.map(|manifest| manifest.descriptor())),
+            _ => Ok(self.manifest_at(reference).await?.map(|manifest| manifest.descriptor())),
         }
     }
 

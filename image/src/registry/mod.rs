@@ -12,14 +12,17 @@ mod endpoint;
 mod error;
 mod failure;
 mod manifests;
+mod mirrors;
 mod pace;
 mod payload;
+mod profile;
 mod referrers;
 mod remote;
 mod request;
 mod retry;
 mod scope;
 mod small_blob;
+mod sources;
 mod transport;
 mod upload;
 
@@ -32,6 +35,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use auth::Authenticator;
 use clients::Clients;
 pub use error::RegistryError;
+pub use mirrors::{Mirrors, MirrorsError};
+pub use profile::{Fact, Profile};
 use remote::{Context, Remote};
 use request::Request;
 pub use request::Timeouts;
@@ -53,6 +58,8 @@ pub struct RegistryConfig {
     pub keychain: Keychain,
     /// Registries (`HOST[:PORT]`) whose certificates are not verified, and which may have none.
     pub insecure: Vec<String>,
+    /// Where images are looked for before the registry itself is asked.
+    pub mirrors: Mirrors,
     /// Directories with a directory of certificates for each `HOST[:PORT]`.
     pub certificate_directories: Vec<PathBuf>,
     /// How long is waited for what.
@@ -68,6 +75,7 @@ impl RegistryConfig {
         Self {
             keychain,
             insecure: Vec::new(),
+            mirrors: Mirrors::default(),
             certificate_directories: vec!["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()],
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
@@ -90,6 +98,8 @@ pub struct Registry {
 struct Core {
     transport: Transport,
     authenticator: Authenticator,
+    mirrors: Mirrors,
+    failed_mirrors: mirrors::Failed,
     remotes: Mutex<HashMap<String, Arc<OnceCell<Arc<Remote>>>>>,
 }
 
@@ -134,10 +144,16 @@ impl Registry {
             clients: Clients::new(config.certificate_directories, config.timeouts.connect),
             timeouts: config.timeouts,
             retry: config.retry,
-            insecure: config.insecure,
+            insecure: config.insecure.into_iter().chain(config.mirrors.insecure()).collect(),
         };
         let authenticator = Authenticator::new(config.keychain);
-        let core = Core { transport, authenticator, remotes: Mutex::default() };
+        let core = Core {
+            transport,
+            authenticator,
+            mirrors: config.mirrors,
+            failed_mirrors: mirrors::Failed::default(),
+            remotes: Mutex::default(),
+        };
         let handle = runtime.handle().clone();
         Ok(Self { core: Arc::new(core), runtime: Some(runtime), handle })
     }
@@ -247,7 +263,16 @@ impl ImageStore for Registry {
         reference: &Reference,
         blob: &Descriptor,
     ) -> Result<Box<dyn Read + Send>, StoreError> {
-        Ok(Box::new(self.core.blob_reader(&self.handle, reference, blob)))
+        self.open_blob_from(reference, blob, 0)
+    }
+
+    fn open_blob_from(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>, StoreError> {
+        Ok(Box::new(self.core.blob_reader(&self.handle, reference, blob, offset)))
     }
 
     fn write_blob(

@@ -23,6 +23,8 @@ pub(super) struct BlobPayload {
     pub(super) source: BlobSource,
     pub(super) offset: u64,
     pub(super) length: u64,
+    /// Whether nothing of the blob comes after it.
+    is_last: bool,
 }
 
 impl BlobPayload {
@@ -38,12 +40,13 @@ impl BlobPayload {
         if found != blob.size {
             return Err(RegistryError::SourceSize { digest: blob.digest, expected: blob.size, found });
         }
-        Ok(Self { source: source.clone(), offset: 0, length: blob.size })
+        Ok(Self { source: source.clone(), offset: 0, length: blob.size, is_last: true })
     }
 
     /// A part of this part.
     pub(super) fn part(&self, offset: u64, length: u64) -> Self {
-        Self { source: self.source.clone(), offset: self.offset + offset, length }
+        let is_last = self.is_last && offset + length == self.length;
+        Self { source: self.source.clone(), offset: self.offset + offset, length, is_last }
     }
 
     /// The bytes, counted in `sent`.
@@ -56,8 +59,9 @@ impl BlobPayload {
             BlobSource::File(path) => from_file(path, self.offset, self.length),
             BlobSource::Lazy(opener) => {
                 let opener = opener.clone();
-                let open = move || opener.open().map_err(io::Error::other);
-                from_reader(open, self.offset, self.length)
+                let offset = self.offset;
+                let open = move || opener.open_from(offset).map_err(io::Error::other);
+                from_reader(open, self.length, self.is_last)
             }
         };
         Ok(stream.inspect(move |chunk| {
@@ -113,14 +117,13 @@ fn from_file(path: &Path, offset: u64, length: u64) -> BoxStream<'static, io::Re
 /// Reads on a thread that may block, a few chunks ahead.
 fn from_reader(
     open: impl FnOnce() -> io::Result<Box<dyn Read + Send>> + Send + 'static,
-    offset: u64,
     length: u64,
+    is_last: bool,
 ) -> BoxStream<'static, io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(4);
     tokio::task::spawn_blocking(move || {
         let send_all = || -> io::Result<()> {
             let mut reader = open()?;
-            io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
             let mut left = length;
             while left > 0 {
                 let mut chunk = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))];
@@ -136,7 +139,7 @@ fn from_reader(
                 }
             }
             // The reader checks digest and size at its end.
-            if reader.read(&mut [0])? != 0 {
+            if is_last && reader.read(&mut [0])? != 0 {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the blob is too long"));
             }
             Ok(())

@@ -74,7 +74,7 @@ impl Core {
 
     /// By the tag; `None` when there is none.
     async fn tagged_referrers(&self, tag: &Reference) -> Result<Option<Vec<Descriptor>>, RegistryError> {
-        let Some(index) = self.manifest(tag).await? else { return Ok(None) };
+        let Some(index) = self.manifest_at(tag).await? else { return Ok(None) };
         let unexpected = || RegistryError::Manifest {
             reference: tag.familiar(),
             source: crate::InvalidManifest::Ambiguous("an image stands where a list of referrers should be"),

@@ -11,6 +11,7 @@ use super::auth::{Asker, Authenticator};
 use super::challenge::Challenge;
 use super::endpoint;
 use super::error::RegistryError;
+use super::profile::Portions;
 use super::request::Request;
 use super::scope::Scope;
 use super::transport::{Transport, status_message};
@@ -25,6 +26,9 @@ pub(super) struct Remote {
     challenge: Mutex<Option<Challenge>>,
     /// Whether it refused a blob in one piece, and wants chunks.
     wants_chunks: AtomicBool,
+    /// Whether it took chunks and lost them.
+    loses_chunks: AtomicBool,
+    portions: Portions,
 }
 
 impl Remote {
@@ -68,6 +72,8 @@ impl Remote {
             url,
             challenge: Mutex::new(challenge),
             wants_chunks: AtomicBool::new(false),
+            loses_chunks: AtomicBool::new(false),
+            portions: Portions::of(registry),
         }
     }
 
@@ -82,12 +88,23 @@ impl Remote {
         url
     }
 
-    pub(super) fn wants_chunks(&self) -> bool {
-        self.wants_chunks.load(Ordering::Relaxed)
+    /// In what portions it takes blobs, by what is known and what was learnt.
+    pub(super) fn portions(&self) -> Portions {
+        let chunks_allowed = self.portions.chunks_allowed && !self.loses_chunks.load(Ordering::Relaxed);
+        Portions { chunks_allowed, ..self.portions }
+    }
+
+    /// Whether a blob is sent in chunks.
+    pub(super) fn splits(&self, length: u64) -> bool {
+        self.portions().splits(length, self.wants_chunks.load(Ordering::Relaxed))
     }
 
     pub(super) fn note_wants_chunks(&self) {
         self.wants_chunks.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_loses_chunks(&self) {
+        self.loses_chunks.store(true, Ordering::Relaxed);
     }
 
     fn challenge(&self) -> Option<Challenge> {

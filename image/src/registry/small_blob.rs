@@ -19,6 +19,21 @@ impl Core {
         reference: &Reference,
         blob: &Descriptor,
     ) -> Result<bytes::Bytes, RegistryError> {
+        let ask = async |place: Reference| self.small_blob_at(&place, blob).await.map(Some);
+        let found = self.ask_places(reference, ask).await?;
+        found.ok_or_else(|| RegistryError::Content {
+            registry: reference.registry().to_owned(),
+            repository: reference.repository().to_owned(),
+            expected: blob.digest,
+            what: "it has none".to_owned(),
+        })
+    }
+
+    async fn small_blob_at(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+    ) -> Result<bytes::Bytes, RegistryError> {
         let remote = self.remote(reference).await?;
         let url = remote.url(reference.repository(), &format!("blobs/{}", blob.digest));
         let request = Request::new(reqwest::Method::GET, url);

@@ -32,6 +32,8 @@ pub(super) struct Session<'a> {
 pub(super) enum Failed {
     /// The registry limits the size of a request.
     TooLarge(RegistryError),
+    /// The registry took a chunk, and does not have it.
+    LostChunk(RegistryError),
     /// Anything else.
     Other(RegistryError),
 }
@@ -133,16 +135,24 @@ impl Core {
                 Some(session) => session,
                 None => self.open_upload(remote, reference).await?,
             };
-            let failure = open.send(blob, payload).await;
-            let error = match failure {
+            let was_split = remote.splits(payload.length);
+            let error = match open.send(blob, payload).await {
                 Ok(()) => return Ok(()),
-                Err(Failed::TooLarge(error)) if !remote.wants_chunks() => {
-                    tracing::debug!("{error}; sending in chunks from now on");
+                Err(Failed::TooLarge(error)) => {
                     remote.note_wants_chunks();
+                    if was_split || !remote.splits(payload.length) {
+                        return open.abandon(error).await;
+                    }
+                    tracing::debug!("{error}; sending in chunks from now on");
                     open.cancel().await;
                     continue;
                 }
-                Err(Failed::TooLarge(error)) => return open.abandon(error).await,
+                Err(Failed::LostChunk(error)) => {
+                    tracing::debug!("{error}; sending in one request from now on");
+                    remote.note_loses_chunks();
+                    open.cancel().await;
+                    continue;
+                }
                 Err(Failed::Other(error)) if is_passing(&error) => error,
                 Err(Failed::Other(error)) => return open.abandon(error).await,
             };
@@ -207,7 +217,7 @@ fn is_passing(error: &RegistryError) -> bool {
 
 impl Session<'_> {
     async fn send(&mut self, blob: &Descriptor, payload: &BlobPayload) -> Result<(), Failed> {
-        if self.remote.wants_chunks() && payload.length > super::chunks::CHUNK {
+        if self.remote.splits(payload.length) {
             self.send_chunks(payload, 0).await?;
             return self.close(blob, None).await;
         }
@@ -251,6 +261,10 @@ impl Session<'_> {
 
     /// Asks how much has arrived, and sends the rest; `false` when the upload has to start again.
     async fn resume(&mut self, blob: &Descriptor, payload: &BlobPayload) -> Result<bool, RegistryError> {
+        if !self.remote.portions().chunks_allowed {
+            self.cancel().await;
+            return Ok(false);
+        }
         let request = Request::new(Method::GET, self.location.clone());
         let answer = self.remote.send_once(&request, &self.scope, self.core.context()).await?;
         if answer.status() != StatusCode::NO_CONTENT {
@@ -272,7 +286,7 @@ impl Session<'_> {
         };
         match sent {
             Ok(()) => Ok(true),
-            Err(Failed::TooLarge(error) | Failed::Other(error)) => {
+            Err(Failed::TooLarge(error) | Failed::LostChunk(error) | Failed::Other(error)) => {
                 tracing::debug!("{error}");
                 self.cancel().await;
                 Ok(false)

@@ -10,6 +10,7 @@
 mod child;
 mod debian;
 mod faults;
+mod mirrors;
 mod proxies;
 mod samples;
 mod tls;

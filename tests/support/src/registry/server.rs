@@ -41,7 +41,11 @@ async fn answer(state: Shared, request: Request) -> Response<Body> {
     if let Some(early) = early {
         logged.status = early.as_ref().map_or(0, |response| response.status().as_u16());
         lock(&state).log.push(logged);
-        return early.unwrap_or_else(|| cut_connection());
+        let early = early.unwrap_or_else(|| cut_connection());
+        // An answer before the end of the body may not reach a client that still sends.
+        let mut chunks = body.into_data_stream();
+        while let Some(Ok(_)) = chunks.next().await {}
+        return early;
     }
     let body = match read(&state, &head.method, head.uri.path(), body).await {
         Some(body) => body,
