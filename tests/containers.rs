@@ -16,16 +16,16 @@ use crate::build::caching_buildpack;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The registry with the builder and its run image.
-struct Surroundings {
-    registry: DockerRegistry,
-    environment: TestEnvironment,
+pub(crate) struct Surroundings {
+    pub(crate) registry: DockerRegistry,
+    pub(crate) environment: TestEnvironment,
     _program: tempfile::TempDir,
-    builder: String,
-    run_image: String,
+    pub(crate) builder: String,
+    pub(crate) run_image: String,
 }
 
 impl Surroundings {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let registry = DockerRegistry::start();
         let program = small_program();
         let environment = TestEnvironment::new(program.path().join("longshore"));
@@ -73,16 +73,14 @@ impl Surroundings {
         skopeo::copy(&format!("oci:{}:{name}", layout.folder().display()), &format!("docker://{target}"));
     }
 
-    /// A newer run image: the old one with a file more.
-    fn new_run_image(&self) -> String {
+    /// Pushes a newer run image: the old one with a layer more, in which a file has this text.
+    pub(crate) fn update_run_image(&self, name: &str, text: &str) {
         let layout = Layout::open(&self.environment.path("bases"));
-        TinyBuilder::new(Vec::new()).write_patched_run_image(&layout, "run-2");
-        let name = self.registry.reference("run:2");
-        self.push(&layout, "run-2", &name);
-        name
+        TinyBuilder::new(Vec::new()).write_patched_run_image(&layout, "patched", text);
+        self.push(&layout, "patched", name);
     }
 
-    fn digest(&self, image: &str) -> String {
+    pub(crate) fn digest(&self, image: &str) -> String {
         let found = skopeo::inspect(&format!("docker://{image}"));
         found["Digest"].as_str().expect("a digest").to_owned()
     }
@@ -95,7 +93,7 @@ impl Surroundings {
         self.digest(&image)
     }
 
-    fn uploads(&self) -> usize {
+    pub(crate) fn uploads(&self) -> usize {
         self.registry.requests("\"PUT /v2/app/blobs/uploads/").len()
     }
 }
@@ -113,7 +111,7 @@ fn small_program() -> tempfile::TempDir {
 }
 
 /// What runs containers.
-trait Engine {
+pub(crate) trait Engine {
     fn engine(&self, arguments: &[&str]) -> Outcome;
     fn fetch(&self, image: &str);
 }
@@ -145,28 +143,67 @@ enum User {
     Builder,
 }
 
-/// One build as pack does it: with volumes for layers and app of its own, and a cache that stays.
-struct Build<'a> {
-    engine: &'a dyn Engine,
-    surroundings: &'a Surroundings,
-    name: &'a str,
+/// Where app and run images are.
+#[derive(Clone, Copy)]
+pub(crate) enum Access<'a> {
+    /// In registries.
+    Registry,
+    /// In the daemon of this socket.
+    Daemon(&'a str),
+    /// In this directory of layouts.
+    Layouts(&'a str),
 }
 
-impl Build<'_> {
+impl Access<'_> {
+    fn flags(self) -> Vec<&'static str> {
+        match self {
+            Self::Registry => vec![],
+            Self::Daemon(_) => vec!["-daemon"],
+            Self::Layouts(_) => vec!["-layout", "-layout-dir", "/layouts"],
+        }
+    }
+
+    fn launch_cache(self) -> Vec<&'static str> {
+        match self {
+            Self::Daemon(_) => vec!["-launch-cache", "/launch-cache"],
+            Self::Registry | Self::Layouts(_) => vec![],
+        }
+    }
+
+    /// What is mounted into containers of phases with access to images.
+    fn volumes(self) -> Vec<String> {
+        match self {
+            Self::Registry => vec![],
+            Self::Daemon(socket) => {
+                vec![format!("{socket}:/var/run/docker.sock"), "launch-cache:/launch-cache".to_owned()]
+            }
+            Self::Layouts(directory) => vec![format!("{directory}:/layouts")],
+        }
+    }
+}
+
+/// One build as pack does it: with volumes for layers and app of its own, and a cache that stays.
+pub(crate) struct Build<'a> {
+    pub(crate) engine: &'a dyn Engine,
+    pub(crate) surroundings: &'a Surroundings,
+    pub(crate) name: &'a str,
+    pub(crate) platform_api: &'a str,
+    pub(crate) access: Access<'a>,
+    pub(crate) run_image: &'a str,
+}
+
+impl<'a> Build<'a> {
+    pub(crate) fn new(engine: &'a dyn Engine, surroundings: &'a Surroundings, name: &'a str) -> Self {
+        let (platform_api, access) = ("0.15", Access::Registry);
+        Self { engine, surroundings, name, platform_api, access, run_image: &surroundings.run_image }
+    }
+
     fn container(&self, user: User, volumes: &[&str], command: &[&str]) -> Outcome {
-        let layers = format!("{}-layers:/layers", self.name);
-        let app = format!("{}-app:/workspace", self.name);
-        let mut arguments = vec![
-            "run",
-            "--rm",
-            "--network=host",
-            "--volume",
-            &layers,
-            "--volume",
-            &app,
-            "--env=CNB_PLATFORM_API=0.15",
-            "--env=CNB_REGISTRY_AUTH={}",
-        ];
+        let layers = format!("--volume={}-layers:/layers", self.name);
+        let app = format!("--volume={}-app:/workspace", self.name);
+        let api = format!("--env=CNB_PLATFORM_API={}", self.platform_api);
+        let mut arguments = vec!["run", "--rm", "--network=host", &layers, &app, &api];
+        arguments.extend(["--env=CNB_REGISTRY_AUTH={}", "--env=CNB_EXPERIMENTAL_MODE=warn"]);
         volumes.iter().for_each(|volume| arguments.extend(["--volume", volume]));
         if matches!(user, User::Root) {
             arguments.push("--user=root");
@@ -174,6 +211,15 @@ impl Build<'_> {
         arguments.push(&self.surroundings.builder);
         arguments.extend(command);
         self.engine.engine(&arguments).success()
+    }
+
+    /// A phase that has access to images and the cache.
+    fn phase(&self, name: &str, flags: &[&str]) -> Outcome {
+        let program = format!("/cnb/lifecycle/{name}");
+        let access = self.access.volumes();
+        let volumes: Vec<_> = access.iter().map(String::as_str).chain(["cache:/cache"]).collect();
+        let command = [&[program.as_str()], self.access.flags().as_slice(), flags].concat();
+        self.container(User::Root, &volumes, &command)
     }
 
     /// Copies the app into its volume, as the build image's user's.
@@ -184,33 +230,48 @@ impl Build<'_> {
     }
 
     /// One container with all phases and all privileges.
-    fn trusted(&self, image: &str) -> Outcome {
+    pub(crate) fn trusted(&self, image: &str) -> Outcome {
         self.copy_app();
-        let run_image = &self.surroundings.run_image;
-        let flags = ["-app", "/workspace", "-cache-dir", "/cache", "-run-image", run_image];
-        let command = [&["/cnb/lifecycle/creator"][..], &flags, &["-log-level", "debug", image]].concat();
-        self.container(User::Root, &["cache:/cache"], &command)
+        let flags = ["-app", "/workspace", "-cache-dir", "/cache", "-run-image", self.run_image];
+        let launch_cache = self.access.launch_cache();
+        self.phase("creator", &[&flags[..], &launch_cache, &["-log-level", "debug", image]].concat())
     }
 
     /// Five containers, of which those that run buildpacks have no credentials.
-    fn untrusted(&self, image: &str) -> Outcome {
+    pub(crate) fn untrusted(&self, image: &str) -> Outcome {
         self.copy_app();
-        let run_image = &self.surroundings.run_image;
         let debug = ["-log-level", "debug"];
-        let phase = |name: &str, flags: &[&str], user, volumes: &[&str]| {
-            let program = format!("/cnb/lifecycle/{name}");
-            self.container(user, volumes, &[&[program.as_str()], flags].concat())
+        let launch_cache = self.access.launch_cache();
+        let run = match self.platform_api {
+            "0.11" => ["-stack", "/cnb/stack.toml"],
+            _ => ["-run", "/cnb/run.toml"],
         };
-        let run = ["-run", "/cnb/run.toml"];
-        let analyze = [&debug[..], &run, &["-run-image", run_image, image]].concat();
-        phase("analyzer", &analyze, User::Root, &[]);
-        phase("detector", &["-app", "/workspace", "-log-level", "debug"], User::Builder, &[]);
+        let of_run_image = ["-run-image", self.run_image, image];
+        self.phase("analyzer", &[&launch_cache[..], &debug, &run, &of_run_image].concat());
+        let of_user = |program: &str| {
+            let command = [program, "-app", "/workspace", "-log-level", "debug"];
+            self.container(User::Builder, &[], &command)
+        };
+        of_user("/cnb/lifecycle/detector");
         let restore = ["-cache-dir", "/cache", "-log-level", "debug"];
-        phase("restorer", &restore, User::Root, &["cache:/cache"]);
-        let built = phase("builder", &["-app", "/workspace", "-log-level", "debug"], User::Builder, &[]);
-        let export = [&["-app", "/workspace", "-cache-dir", "/cache"][..], &run, &debug, &[image]].concat();
-        let exported = phase("exporter", &export, User::Root, &["cache:/cache"]);
+        self.phase("restorer", &restore);
+        let built = of_user("/cnb/lifecycle/builder");
+        let export = ["-app", "/workspace", "-cache-dir", "/cache"];
+        let exported = self.phase("exporter", &[&export[..], &launch_cache, &run, &debug, &[image]].concat());
         Outcome { stdout: built.stdout + &exported.stdout, ..exported }
+    }
+
+    /// Puts the image on another run image.
+    pub(crate) fn rebase(&self, run_image: &str, image: &str) -> Outcome {
+        let flags = match self.access {
+            Access::Daemon(_) => vec!["-daemon"],
+            Access::Registry | Access::Layouts(_) => vec![],
+        };
+        let program = ["/cnb/lifecycle/rebaser"];
+        let rebase = ["-run-image", run_image, "-force", image];
+        let volumes = self.access.volumes();
+        let volumes: Vec<_> = volumes.iter().map(String::as_str).collect();
+        self.container(User::Root, &volumes, &[&program[..], &flags, &rebase].concat())
     }
 }
 
@@ -222,7 +283,7 @@ fn life_of_an_app(
 ) {
     let image = surroundings.registry.reference("app:1");
     engine.fetch(&surroundings.builder);
-    let named = |name| Build { engine, surroundings, name };
+    let named = |name| Build::new(engine, surroundings, name);
 
     build(&named("first"), &image).says("installing dependencies");
     let first = surroundings.digest(&image);
@@ -248,9 +309,9 @@ fn life_of_an_app(
     assert_eq!(third, surroundings.own_build("own:1"), "rebuilt by `longshore build` too");
 
     let before = skopeo::manifest(&format!("docker://{image}"));
-    let new = surroundings.new_run_image();
-    let rebase = ["/cnb/lifecycle/rebaser", "-run-image", &new, "-force", &image];
-    named("third").container(User::Root, &[], &rebase);
+    let new = surroundings.registry.reference("run:2");
+    surroundings.update_run_image(&new, "1\n");
+    named("third").rebase(&new, &image);
     let after = skopeo::manifest(&format!("docker://{image}"));
     let run = skopeo::manifest(&format!("docker://{new}"));
     let count = |manifest: &serde_json::Value| manifest["layers"].as_array().expect("layers").len();
@@ -288,4 +349,95 @@ fn podman_builds_with_a_trusted_builder() {
 #[test]
 fn podman_builds_with_a_builder_that_is_not_trusted() {
     life_of_an_app(&Surroundings::new(), &Podman::new(), &|build, image| build.untrusted(image));
+}
+
+/// Docker's images and those of a daemon behind a socket that only root may open: the phases open it before they become
+/// another user.
+fn life_in_a_daemon(build: &dyn Fn(&Build<'_>, &str) -> Outcome) {
+    let surroundings = Surroundings::new();
+    let dockerd = Dockerd::start();
+    let socket = dockerd.socket().display().to_string();
+    let named = |name| Build { access: Access::Daemon(&socket), ..Build::new(&dockerd, &surroundings, name) };
+    let id = || dockerd.docker(&["inspect", "--format={{.Id}}", "app:1"]).success().stdout;
+    for image in [&surroundings.builder, &surroundings.run_image] {
+        dockerd.fetch(image);
+    }
+    build(&named("first"), "app:1").says("installing dependencies");
+    let first = id();
+    let answers = |page: &str| {
+        let port = http::free_port();
+        let _container = dockerd.run("app:1", port);
+        assert_eq!(http::get(port, "/", LIMIT), page);
+    };
+    answers("hello\n");
+
+    build(&named("second"), "app:1")
+        .says("keeping dependencies")
+        .says("Reusing layer 'test/caching:dependencies'")
+        .says("Reused 1/1 app layer(s)");
+    assert_eq!(id(), first, "nothing has changed");
+
+    web_app(&surroundings.environment.path("app"), "good bye\n");
+    build(&named("third"), "app:1").says("Reusing layer 'test/caching:dependencies'");
+    answers("good bye\n");
+
+    let new = surroundings.registry.reference("run:2");
+    surroundings.update_run_image(&new, "1\n");
+    dockerd.fetch(&new);
+    let third = id();
+    named("third").rebase(&new, "app:1");
+    assert_ne!(id(), third);
+    answers("good bye\n");
+}
+
+#[test]
+fn a_trusted_builder_writes_to_a_daemon() {
+    life_in_a_daemon(&|build, image| build.trusted(image));
+}
+
+#[test]
+fn a_builder_that_is_not_trusted_writes_to_a_daemon() {
+    life_in_a_daemon(&|build, image| build.untrusted(image));
+}
+
+/// Builds with images that are layouts on both sides; their layers are those of an image in a registry.
+fn life_in_layouts(build: &dyn Fn(&Build<'_>, &str) -> Outcome) {
+    let surroundings = Surroundings::new();
+    let podman = Podman::new();
+    let layouts = surroundings.environment.path("layouts");
+    let run_image = layouts.join("index.docker.io/tiny/run/1");
+    std::fs::create_dir_all(&run_image).unwrap();
+    skopeo::copy(&format!("docker://{}", surroundings.run_image), &format!("oci:{}", run_image.display()));
+    Outcome::of(Command::new("chown").args(["-R", "1001:1000"]).arg(&layouts)).success();
+    let directory = layouts.display().to_string();
+    podman.fetch(&surroundings.builder);
+    let named = |name| Build {
+        access: Access::Layouts(&directory),
+        run_image: "tiny/run:1",
+        ..Build::new(&podman, &surroundings, name)
+    };
+    build(&named("first"), "team/app:1").says("installing dependencies");
+    let app = format!("oci:{}", layouts.join("index.docker.io/team/app/1").display());
+    let first = skopeo::configuration(&app);
+    surroundings.own_build("own:1");
+    let own = skopeo::configuration(&format!("docker://{}", surroundings.registry.reference("own:1")));
+    assert_eq!(first["rootfs"], own["rootfs"]);
+    let label = first["config"]["Labels"]["io.buildpacks.lifecycle.metadata"].as_str().unwrap();
+    assert!(label.contains("\"reference\":\"/layouts/index.docker.io/tiny/run/1@sha256:"), "{label}");
+
+    build(&named("second"), "team/app:1")
+        .says("keeping dependencies")
+        .says("Reusing layer 'test/caching:dependencies'")
+        .says("Reused 1/1 app layer(s)");
+    assert_eq!(skopeo::configuration(&app), first, "nothing has changed");
+}
+
+#[test]
+fn a_trusted_builder_writes_layouts() {
+    life_in_layouts(&|build, image| build.trusted(image));
+}
+
+#[test]
+fn a_builder_that_is_not_trusted_writes_layouts() {
+    life_in_layouts(&|build, image| build.untrusted(image));
 }

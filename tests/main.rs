@@ -19,4 +19,5 @@ mod containers;
 mod publish;
 mod reproducible;
 mod run;
+mod run_image_update;
 mod surroundings;

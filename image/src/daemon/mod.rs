@@ -171,6 +171,14 @@ fn daemon_name(reference: &Reference) -> String {
     }
 }
 
+fn open(source: &BlobSource) -> Result<Box<dyn Read + Send>, StoreError> {
+    match source {
+        BlobSource::Bytes(bytes) => Ok(Box::new(io::Cursor::new(bytes.clone()))),
+        BlobSource::File(path) => Ok(Box::new(std::fs::File::open(path).map_err(StoreError::file(path))?)),
+        BlobSource::Lazy(opener) => opener.open(),
+    }
+}
+
 /// 64 hexadecimal digits: daemons refuse such tags of a repository called `sha256`, because they would look like ids.
 fn is_image_id(tag: &str) -> bool {
     tag.len() == 64 && tag.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
@@ -215,16 +223,12 @@ impl ImageStore for DaemonStore {
         reference: &Reference,
         blob: &Descriptor,
     ) -> Result<Box<dyn Read + Send>, StoreError> {
-        let pending = lock(&self.pending).get(&blob.digest).cloned();
+        // The blob may be another image's of this daemon, which is then asked for while this one waits.
+        let pending = lock(&self.pending).remove(&blob.digest);
         if let Some(source) = pending {
-            let reader: Box<dyn Read + Send> = match source {
-                BlobSource::Bytes(bytes) => Box::new(io::Cursor::new(bytes)),
-                BlobSource::File(path) => {
-                    Box::new(std::fs::File::open(&path).map_err(StoreError::file(&path))?)
-                }
-                BlobSource::Lazy(opener) => opener.open()?,
-            };
-            return Ok(Box::new(VerifiedReader::new(reader, blob, reference.familiar())));
+            let opened = open(&source);
+            lock(&self.pending).insert(blob.digest, source);
+            return Ok(Box::new(VerifiedReader::new(opened?, blob, reference.familiar())));
         }
         match self.archive(reference)? {
             Some(archive) => archive.open_blob(reference, blob),

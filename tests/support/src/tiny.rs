@@ -121,10 +121,11 @@ impl TinyBuilder {
         self.write_run_layers(layout, name, &[base_layer(RUN_USER)]);
     }
 
-    /// Writes a newer run image as `name` into a layout: one with another layer, which has `/etc/patched`.
-    pub fn write_patched_run_image(&self, layout: &Layout, name: &str) {
+    /// Writes a newer run image as `name` into a layout: one with another layer, which has `/etc/patched` with
+    /// this text.
+    pub fn write_patched_run_image(&self, layout: &Layout, name: &str, text: &str) {
         let mut patch = Files::default();
-        patch.folder("etc", 0o755, (0, 0)).file("etc/patched", 0o644, "1\n");
+        patch.folder("etc", 0o755, (0, 0)).file("etc/patched", 0o644, text);
         self.write_run_layers(layout, name, &[base_layer(RUN_USER), patch.archive()]);
     }
 
