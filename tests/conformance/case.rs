@@ -43,6 +43,9 @@ pub(super) struct Case {
     /// Images of the registry, by `repository:tag`.
     #[serde(default)]
     pub(super) images: BTreeMap<String, ImageSpec>,
+    /// Images in layouts, by the path of the layout.
+    #[serde(default)]
+    pub(super) layouts: BTreeMap<String, ImageSpec>,
     /// How the registry behaves.
     #[serde(default)]
     pub(super) registry: RegistrySpec,
@@ -88,7 +91,7 @@ pub(super) struct Module {
 }
 
 /// An image of the registry.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct ImageSpec {
     pub(super) os: Option<String>,
@@ -160,7 +163,7 @@ pub(super) struct Expect {
     pub(super) files: Texts,
     /// Parts of texts.
     pub(super) contains: BTreeMap<String, Vec<String>>,
-    /// TOML with the same meaning; the text `*` stands for any text.
+    /// TOML with the same meaning; the text `*` stands for any text, and what is empty for what is not there.
     pub(super) toml: Texts,
     /// By name, as `app:latest`, or the path of a layout.
     pub(super) images: BTreeMap<String, ImageExpect>,

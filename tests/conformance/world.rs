@@ -6,14 +6,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use longshore_test_support::layout::Files;
 use longshore_test_support::registry::Fault;
 use longshore_test_support::user::is_root;
 use longshore_test_support::{FaultyRegistry, OrdinaryUser, Outcome, PulledImage};
-use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::case::{Case, ImageSpec, Module, Step};
+use super::images;
 
 /// The programs under their phases' names, for all cases.
 pub(super) struct Programs {
@@ -63,6 +62,7 @@ impl<'a> World<'a> {
         let folder = tempfile::Builder::new().prefix("longshore-case-").tempdir().expect("a folder");
         let world = Self { programs, case, folder, registry: FaultyRegistry::start([]) };
         world.push_images();
+        world.write_layouts();
         world.write_folders();
         world.registry.set_faults(faults(case));
         world
@@ -116,7 +116,14 @@ impl<'a> World<'a> {
     fn push_images(&self) {
         for (name, spec) in &self.case.images {
             let (repository, tag) = name.split_once(':').unwrap_or((name, "latest"));
-            push(&self.registry, repository, tag, spec);
+            let labels = spec.labels.iter().map(|(label, text)| (label.clone(), self.expand(text))).collect();
+            images::push(&self.registry, repository, tag, &ImageSpec { labels, ..spec.clone() });
+        }
+    }
+
+    fn write_layouts(&self) {
+        for (path, spec) in &self.case.layouts {
+            images::write(&self.path(path), spec);
         }
     }
 
@@ -161,7 +168,7 @@ impl<'a> World<'a> {
         if case.images.contains_key("run") {
             let analyzed = "[run-image]\nreference = \"{registry}/run@{digest run}\"\nimage = \"{registry}/run\"\n\
                             [run-image.target]\nos = \"linux\"\narch = \"{arch}\"\n";
-            let analyzed = analyzed.replace("{arch}", architecture());
+            let analyzed = analyzed.replace("{arch}", longshore_test_support::tiny::architecture());
             self.write("layers/analyzed.toml", &self.expand(&analyzed), 0o644);
             self.write("cnb/run.toml", &self.expand("[[images]]\nimage = \"{registry}/run\"\n"), 0o644);
             self.write("cnb/stack.toml", &self.expand("[run-image]\nimage = \"{registry}/run\"\n"), 0o644);
@@ -352,75 +359,4 @@ fn order(groups: &[Vec<String>], extensions: &[Vec<String>]) -> String {
         }
     }
     text
-}
-
-/// This machine's architecture in OCI's words.
-pub(super) fn architecture() -> &'static str {
-    longshore_test_support::tiny::architecture()
-}
-
-fn push(registry: &FaultyRegistry, repository: &str, tag: &str, spec: &ImageSpec) {
-    let default = [BTreeMap::from([("etc/os-release".to_owned(), "ID=tiny\nVERSION_ID=1\n".to_owned())])];
-    let layers = if spec.layers.is_empty() { &default[..] } else { &spec.layers };
-    let layers: Vec<Vec<u8>> = layers
-        .iter()
-        .map(|texts| {
-            let mut files = Files::default();
-            for (path, text) in texts {
-                files.file(path, 0o644, text.as_bytes());
-            }
-            files.archive()
-        })
-        .collect();
-    let family = if spec.docker { "vnd.docker" } else { "vnd.oci" };
-    let (manifest_type, config_type, layer_type) = if spec.docker {
-        ("distribution.manifest.v2", "container.image.v1", "image.rootfs.diff.tar.gzip")
-    } else {
-        ("image.manifest.v1", "image.config.v1", "image.layer.v1.tar+gzip")
-    };
-    let media_type = |kind: &str, suffix: &str| format!("application/{family}.{kind}{suffix}");
-    let descriptor = |media_type: &str, bytes: &[u8]| {
-        let digest = registry.put_blob(repository, bytes);
-        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
-    };
-    let diff_ids: Vec<String> =
-        layers.iter().map(|layer| longshore_test_support::layout::digest(layer)).collect();
-    let config = config(spec, &diff_ids).to_string();
-    let layer_suffix = "";
-    let blobs: Vec<Value> = layers
-        .iter()
-        .map(|layer| {
-            descriptor(&media_type(layer_type, layer_suffix), &longshore_test_support::layout::gzip(layer))
-        })
-        .collect();
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": media_type(manifest_type, "+json"),
-        "config": descriptor(&media_type(config_type, "+json"), config.as_bytes()),
-        "layers": blobs,
-    })
-    .to_string();
-    registry.put_manifest(repository, tag, &media_type(manifest_type, "+json"), manifest.as_bytes());
-}
-
-fn config(spec: &ImageSpec, diff_ids: &[String]) -> Value {
-    let text = |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
-    let mut config = json!({
-        "created": "2024-05-06T07:08:09Z",
-        "architecture": text(&spec.architecture, architecture()),
-        "os": text(&spec.os, "linux"),
-        "config": {
-            "User": text(&spec.user, "1002:1000"),
-            "Env": if spec.env.is_empty() { vec!["PATH=/usr/bin:/bin".to_owned()] } else { spec.env.clone() },
-            "Labels": spec.labels,
-            "WorkingDir": text(&spec.working_dir, "/"),
-            "Entrypoint": spec.entrypoint,
-        },
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        "history": diff_ids.iter().map(|_| json!({"created": "2024-05-06T07:08:09Z", "created_by": "base"})).collect::<Vec<_>>(),
-    });
-    if let Some(variant) = &spec.variant {
-        config["variant"] = json!(variant);
-    }
-    config
 }

@@ -1,6 +1,8 @@
 //! Restores the launch SBOM files of the previous image, for restore to hand out.
 
 use std::fs;
+use std::io;
+use std::path::Path;
 
 use longshore_cnb::lifecycle_metadata::LifecycleMetadata;
 use longshore_image::{DiffId, Image};
@@ -24,6 +26,7 @@ pub(super) fn restore_sbom(
     };
     tracing::info!("Restoring data for SBOM from previous image");
     let directory = input.layers.join("sbom/launch");
+    remove(&directory.host)?;
     restore::create_directory(&input.layers.host, "sbom/launch", input.owner)
         .map_err(|source| AnalyzeError::Layers { path: directory.host.clone(), source })?;
     let blob = input.target.open_blob(&previous.reference, &descriptor);
@@ -34,9 +37,18 @@ pub(super) fn restore_sbom(
     match extracted {
         Err(error) if error.is_corrupt() => {
             tracing::warn!("the SBOM layer of the previous image cannot be used: {error}");
-            fs::remove_dir_all(&directory.host)
-                .map_err(|source| AnalyzeError::Layers { path: directory.host.clone(), source })
+            remove(&directory.host)
         }
         result => result.map_err(AnalyzeError::Sbom),
+    }
+}
+
+/// Also what an earlier build left there, when platforms keep the layers directory.
+fn remove(directory: &Path) -> Result<(), AnalyzeError> {
+    match fs::remove_dir_all(directory) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(AnalyzeError::Layers { path: directory.to_owned(), source })
+        }
+        _ => Ok(()),
     }
 }
