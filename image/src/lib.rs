@@ -18,6 +18,7 @@ mod layout_directory;
 mod local_store;
 mod manifest;
 mod media_type;
+mod partial;
 mod reference;
 pub mod registry;
 mod select;

@@ -47,7 +47,14 @@ impl BlobOpener {
     /// The blob in the repository of `reference` of another store.
     #[must_use]
     pub fn of(store: Arc<dyn ImageStore>, reference: Reference, blob: Descriptor) -> Self {
-        Self(Arc::new(move |offset| store.open_blob_from(&reference, &blob, offset)))
+        Self::from_offset(move |offset| store.open_blob_from(&reference, &blob, offset))
+    }
+
+    /// An opener that can begin at an offset.
+    pub(crate) fn from_offset(
+        open: impl Fn(u64) -> Result<Box<dyn Read + Send>, StoreError> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(open))
     }
 
     /// Opens the blob.

@@ -77,7 +77,16 @@ impl ImageStore for Places {
         reference: &Reference,
         blob: &Descriptor,
     ) -> Result<Box<dyn Read + Send>, StoreError> {
-        let open = |place: &dyn ImageStore| match place.open_blob(reference, blob) {
+        self.open_blob_from(reference, blob, 0)
+    }
+
+    fn open_blob_from(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>, StoreError> {
+        let open = |place: &dyn ImageStore| match place.open_blob_from(reference, blob, offset) {
             Ok(reader) => Ok(Some(reader)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::Layout;
 use crate::blob_file::BlobFile;
 use crate::layer::touch;
+use crate::partial::Partial;
 use crate::verify::{VerifiedReader, unwrap_error};
 use crate::{BlobSource, Descriptor, Digest, MANIFEST_LIMIT, Manifest, MediaType, StoreError};
 
@@ -83,6 +84,13 @@ impl Layout {
     }
 
     pub(super) fn store_blob(&self, blob: &Descriptor, source: &BlobSource) -> Result<(), StoreError> {
+        // What comes from afar may break off, and is gone on with. While another process downloads the same blob, both
+        // do: neither waits for a network of the other.
+        if let BlobSource::Lazy(opener) = source
+            && let Some(partial) = Partial::open(&self.blobs(), blob)?
+        {
+            return partial.complete(blob, opener, &self.blob_path(blob.digest));
+        }
         let (reader, place): (Box<dyn Read>, PathBuf) = match source {
             BlobSource::Bytes(bytes) => {
                 (Box::new(io::Cursor::new(bytes.clone())), self.blob_path(blob.digest))

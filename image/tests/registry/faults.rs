@@ -1,10 +1,11 @@
 //! What registries do wrong, or in their own way, one test for each.
 
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use longshore_image::{
-    BlobOutcome, BlobSource, Descriptor, Digest, ImageStore as _, Keychain, ManifestFormat, Platform,
-    Registry,
+    BlobOpener, BlobOutcome, BlobSource, Descriptor, Digest, ImageStore as _, Keychain, LocalStore,
+    ManifestFormat, Platform, Reference, Registry, StoreError,
 };
 use longshore_test_support::registry::{Fault, FaultyRegistry, RetryAfter};
 
@@ -41,6 +42,18 @@ fn push_refused(faults: impl IntoIterator<Item = Fault>) -> (FaultyRegistry, Str
     let error = Sample::new(1, MIB).push(&anonymous(), &reference(&server.host(), "app:v1")).unwrap_err();
     assert!(server.tags("app").is_empty());
     (server, text(&error))
+}
+
+/// Downloads a layer into a local store.
+fn download(
+    registry: &std::sync::Arc<Registry>,
+    app: &Reference,
+    sample: &Sample,
+    store: &LocalStore,
+) -> Result<(), StoreError> {
+    let layer = sample.layer_descriptor();
+    let source = BlobSource::Lazy(BlobOpener::of(registry.clone(), app.clone(), layer.clone()));
+    store.write_blob(app, &layer, &source, None).map(drop)
 }
 
 /// Pulls an image through the faults.
@@ -155,6 +168,75 @@ fn a_broken_download_goes_on_where_it_broke() {
     assert_eq!(ranges.len(), 3);
     assert!(ranges[0].is_none() && ranges[1].as_deref().is_some_and(|range| range.starts_with("bytes=")));
     pull_through([Fault::IgnoresRange, Fault::CutDownload { after: MIB, times: 2 }]);
+}
+
+#[test]
+fn row_14_a_damaged_download_is_tried_once_more_and_not_kept() {
+    let server = FaultyRegistry::start([]);
+    let registry = std::sync::Arc::new(anonymous());
+    let app = reference(&server.host(), "app:v1");
+    let sample = Sample::new(60, 2 * MIB);
+    sample.push(&registry, &app).unwrap();
+    for (times, expected) in [(1, true), (2, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(directory.path()).unwrap();
+        server.set_faults([Fault::FlipsBits { times }]);
+        let result = download(&registry, &app, &sample, &store);
+        assert_eq!(result.is_ok(), expected, "{times}: {result:?}");
+        assert_eq!(store.has_blob(&app, sample.layer_descriptor().digest).unwrap(), expected);
+        if let Err(error) = result {
+            assert!(text(&error).contains(&sample.layer_descriptor().digest.to_string()), "{}", text(&error));
+        }
+        server.assert_tags_are_complete();
+    }
+}
+
+#[test]
+fn row_31_a_download_goes_on_where_another_process_was_cut_off() {
+    let server = FaultyRegistry::start([]);
+    let app = reference(&server.host(), "app:v1");
+    let sample = Sample::new(61, 4 * MIB);
+    sample.push(&anonymous(), &app).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    let impatient =
+        || std::sync::Arc::new(registry_with(Keychain::empty(), |config| config.retry.attempts = 1));
+    server.set_faults([Fault::CutDownload { after: 2 * MIB, times: 2 }]);
+    download(&impatient(), &app, &sample, &store).unwrap_err();
+    assert!(!store.has_blob(&app, sample.layer_descriptor().digest).unwrap());
+    server.set_faults([]);
+    let before = server.requests_of("GET", "/blobs/").len();
+    download(&impatient(), &app, &sample, &store).unwrap();
+    let asked = server.requests_of("GET", "/blobs/").split_off(before);
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].range.as_deref().is_some_and(|range| range != "bytes=0-"), "{asked:#?}");
+    let mut stored = Vec::new();
+    store.open_blob(&app, &sample.layer_descriptor()).unwrap().read_to_end(&mut stored).unwrap();
+    assert_eq!(stored, sample.layer);
+}
+
+#[test]
+fn blobs_of_other_stores_are_sent_in_chunks_too() {
+    // A part was once taken for a blob with too many bytes.
+    let (here, there) = (FaultyRegistry::start([]), FaultyRegistry::start([Fault::ChunkLimit(4 << 20)]));
+    let registry = std::sync::Arc::new(anonymous());
+    let sample = Sample::new(62, 9 * MIB);
+    let (from, to) = (reference(&here.host(), "app:v1"), reference(&there.host(), "app:v1"));
+    sample.push(&registry, &from).unwrap();
+    let layer = sample.layer_descriptor();
+    let source = BlobSource::Lazy(BlobOpener::of(registry.clone(), from, layer.clone()));
+    registry.write_blob(&to, &layer, &source, None).unwrap();
+    assert_eq!(there.requests_of("PATCH", "").len(), 3);
+    there.assert_tags_are_complete();
+}
+
+#[test]
+fn row_28_chunks_that_do_not_arrive_end_in_one_request() {
+    let whole_refused_once = status("PUT", "/blobs/uploads/", 413, 1);
+    let server = push_through([whole_refused_once, Fault::DropsChunks], 9 * MIB);
+    assert!(server.requests_of("PATCH", "").len() >= 2);
+    let puts = server.requests_of("PUT", "/blobs/uploads/");
+    assert!(puts.iter().any(|request| request.status == 201 && request.received == 9 << 20), "{puts:#?}");
 }
 
 #[test]
