@@ -46,6 +46,9 @@ pub(super) struct Case {
     /// Images in layouts, by the path of the layout.
     #[serde(default)]
     pub(super) layouts: BTreeMap<String, ImageSpec>,
+    /// Whether there is a Docker daemon, which has pulled all images of the registry.
+    #[serde(default)]
+    pub(super) daemon: bool,
     /// How the registry behaves.
     #[serde(default)]
     pub(super) registry: RegistrySpec,

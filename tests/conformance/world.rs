@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use longshore_test_support::registry::Fault;
 use longshore_test_support::user::is_root;
-use longshore_test_support::{FaultyRegistry, OrdinaryUser, Outcome, PulledImage};
+use longshore_test_support::{Dockerd, FaultyRegistry, OrdinaryUser, Outcome, PulledImage};
 use tempfile::TempDir;
 
 use super::case::{Case, ImageSpec, Module, Step};
@@ -18,6 +19,8 @@ use super::images;
 pub(super) struct Programs {
     folder: TempDir,
     user: OrdinaryUser,
+    /// Started by the first case that needs it.
+    dockerd: OnceLock<Dockerd>,
 }
 
 const PHASES: &[&str] = &[
@@ -45,7 +48,7 @@ impl Programs {
         for phase in PHASES {
             symlink("longshore", folder.path().join(phase)).expect("a link to the program");
         }
-        Self { folder, user: OrdinaryUser::get() }
+        Self { folder, user: OrdinaryUser::get(), dockerd: OnceLock::new() }
     }
 }
 
@@ -64,6 +67,9 @@ impl<'a> World<'a> {
         world.push_images();
         world.write_layouts();
         world.write_folders();
+        for image in case.images.keys().filter(|_| case.daemon) {
+            world.docker(&["pull", &format!("{{registry}}/{image}")]);
+        }
         world.registry.set_faults(faults(case));
         world
     }
@@ -73,7 +79,8 @@ impl<'a> World<'a> {
         self.folder.path().join(self.expand(path))
     }
 
-    /// Replaces `{root}`, `{layers}`, `{app}`, `{registry}`, `{digest IMAGE}` and `{diff-id IMAGE PATH}`.
+    /// Replaces `{root}`, `{layers}`, `{app}`, `{registry}`, `{digest IMAGE}`, `{diff-id IMAGE PATH}`, and
+    /// `{image-id IMAGE}` for an image of the daemon.
     pub(super) fn expand(&self, text: &str) -> String {
         let root = self.folder.path().display().to_string();
         let mut text = text
@@ -81,7 +88,7 @@ impl<'a> World<'a> {
             .replace("{layers}", &format!("{root}/layers"))
             .replace("{app}", &format!("{root}/workspace"))
             .replace("{registry}", &self.registry.host());
-        for kind in ["{digest ", "{diff-id "] {
+        for kind in ["{digest ", "{diff-id ", "{image-id "] {
             while let Some(start) = text.find(kind) {
                 let end = start + text[start..].find('}').expect("the end of a placeholder");
                 let value = self.computed(&text[start + 1..end]);
@@ -93,6 +100,15 @@ impl<'a> World<'a> {
 
     fn computed(&self, placeholder: &str) -> String {
         let words: Vec<_> = placeholder.split(' ').collect();
+        if let ["image-id", name] = words[..] {
+            return self.docker(&[
+                "image",
+                "inspect",
+                "--format",
+                "{{.Id}}",
+                &format!("{{registry}}/{name}"),
+            ]);
+        }
         let image = self.image(words[1]).unwrap_or_else(|| panic!("there is no image {}", words[1]));
         match words[..] {
             ["digest", _] => image.digest,
@@ -102,6 +118,14 @@ impl<'a> World<'a> {
             }
             _ => panic!("{{{placeholder}}} is not known"),
         }
+    }
+
+    /// What Docker answers.
+    fn docker(&self, arguments: &[&str]) -> String {
+        let dockerd = self.programs.dockerd.get_or_init(Dockerd::start);
+        let arguments: Vec<_> = arguments.iter().map(|argument| self.expand(argument)).collect();
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        dockerd.docker(&arguments).success().stdout.trim().to_owned()
     }
 
     /// An image of the registry by `repository` or `repository:tag`, or a layout by its path.
@@ -287,6 +311,9 @@ impl<'a> World<'a> {
         }
         command.args(step.arguments.iter().map(|argument| self.expand(argument)));
         self.environment(&mut command);
+        if let Some(dockerd) = self.programs.dockerd.get().filter(|_| self.case.daemon) {
+            command.env("DOCKER_HOST", format!("unix://{}", dockerd.socket().display()));
+        }
         for (name, value) in self.case.env.iter().chain(&step.env) {
             command.env(name, self.expand(value));
         }

@@ -24,8 +24,9 @@ pub(super) fn manifest(
             let Some(stored) = state.manifests.get(&key) else {
                 return error(404, "MANIFEST_UNKNOWN", "manifest unknown");
             };
-            let accepts = headers.get("accept").and_then(|value| value.to_str().ok()).unwrap_or_default();
-            if !accepts.contains(&stored.media_type) && !stored.media_type.is_empty() {
+            // Docker sends one header for each type.
+            let mut accepted = headers.get_all("accept").iter().filter_map(|value| value.to_str().ok());
+            if !accepted.any(|types| types.contains(&stored.media_type)) && !stored.media_type.is_empty() {
                 return error(404, "MANIFEST_UNKNOWN", "not in a type that was asked for");
             }
             let mut response = with_body(200, &stored.media_type, stored.bytes.clone());
