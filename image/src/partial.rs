@@ -172,9 +172,10 @@ mod tests {
 
     #[test]
     fn downloads_end_whole_or_not_at_all() {
-        let blob = Descriptor::new(MediaType::Empty, Digest::of(b"12345678"), 8);
         // The answers, whether the blob is there in the end, and the size of what is kept when it is not.
-        let table: [(Vec<&'static [u8]>, bool, Option<u64>); 6] = [
+        type Case = (Vec<&'static [u8]>, bool, Option<u64>);
+        let blob = Descriptor::new(MediaType::Empty, Digest::of(b"12345678"), 8);
+        let table: [Case; 6] = [
             (vec![b"12345678"], true, None),
             (vec![b"12345"], false, Some(5)),
             (vec![b"12xx5678", b"12345678"], true, None),

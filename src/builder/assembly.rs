@@ -52,8 +52,8 @@ pub(crate) fn assemble(request: &BuilderRequest<'_>) -> anyhow::Result<NewImage>
     check(request, &modules)?;
     let image = NewImage::on(request.build_image, request.created)?;
     let mut assembly = Assembly { request, image };
-    assembly.layer(LayerSource::entries(directories(uid, gid)), "directories")?;
-    assembly.layer(lifecycle(request), "lifecycle")?;
+    assembly.layer(&LayerSource::entries(directories(uid, gid)), "directories")?;
+    assembly.layer(&lifecycle(request), "lifecycle")?;
     let buildpacks = assembly.modules(&modules, ModuleKind::Buildpack)?;
     let extensions = assembly.modules(&modules, ModuleKind::Extension)?;
     assembly.order(&buildpacks, &extensions)?;
@@ -143,8 +143,8 @@ struct Assembly<'a> {
 }
 
 impl Assembly<'_> {
-    fn layer(&mut self, source: LayerSource, what: &str) -> anyhow::Result<Layer> {
-        let layer = layer::build(&source, self.request.format, ManifestFormat::Oci, self.request.sink)
+    fn layer(&mut self, source: &LayerSource, what: &str) -> anyhow::Result<Layer> {
+        let layer = layer::build(source, self.request.format, ManifestFormat::Oci, self.request.sink)
             .with_context(|| format!("cannot make the layer with the {what}"))?;
         self.image.add(&layer, &format!("longshore builder create ({what})"));
         Ok(layer)
@@ -152,7 +152,7 @@ impl Assembly<'_> {
 
     fn file(&mut self, path: &str, text: String) -> anyhow::Result<Layer> {
         let entries = vec![Entry::directory("/cnb", 0o755), Entry::file(path, 0o644, text)];
-        self.layer(LayerSource::entries(entries), path)
+        self.layer(&LayerSource::entries(entries), path)
     }
 
     fn label<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> anyhow::Result<()> {
@@ -165,7 +165,7 @@ impl Assembly<'_> {
         let mut layers = ModuleLayers::new();
         for module in modules.iter().filter(|module| module.descriptor.kind == kind) {
             let id = module.id();
-            let layer = self.layer(module.layer()?, &id.to_string())?;
+            let layer = self.layer(&module.layer()?, &id.to_string())?;
             let entry = ModuleLayer::new(&module.descriptor, layer.diff_id.to_string());
             layers.entry(id.id).or_default().insert(id.version, entry);
         }
@@ -237,7 +237,7 @@ impl Assembly<'_> {
             .to_vec();
         entries
             .extend(files.into_iter().map(|(name, value)| Entry::file(directory.join(name), 0o644, value)));
-        self.layer(LayerSource::entries(entries), "variables of the build")?;
+        self.layer(&LayerSource::entries(entries), "variables of the build")?;
         Ok(())
     }
 

@@ -4,5 +4,7 @@ mod descriptor;
 mod filter;
 mod schema;
 
-pub(crate) use descriptor::{ModuleLocator, ProjectDescriptor, Script, Variable};
+#[cfg(test)]
+pub(crate) use descriptor::Variable;
+pub(crate) use descriptor::{ModuleLocator, ProjectDescriptor, Script};
 pub(crate) use filter::FileFilter;
