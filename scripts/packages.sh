@@ -7,7 +7,7 @@ set -eu
 # To build and to make base images.
 BUILD="ca-certificates curl debian-archive-keyring gcc libc6-dev mmdebstrap uidmap"
 # The other side of the end-to-end tests: registries, clients, runtimes.
-TEST="apache2-utils busybox-static containerd docker-registry docker.io mount openssl passwd podman python3 python3-venv runc skopeo util-linux"
+TEST="apache2-utils binutils busybox-static containerd docker-registry docker.io mount openssl passwd podman python3 python3-venv runc skopeo util-linux"
 
 wanted=
 for list in "$@"; do

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use longshore_test_support::buildpack::ShellBuildpack;
 use longshore_test_support::layout::Layout;
+use longshore_test_support::process::require_tool;
 use longshore_test_support::tiny::{TinyBuilder, web_app, web_buildpack};
 use longshore_test_support::{DockerRegistry, Dockerd, Outcome, Podman, TestEnvironment, http, skopeo};
 
@@ -100,6 +101,7 @@ impl Surroundings {
 
 /// The program under test without what a debugger needs: Docker's simplest storage keeps a copy for each layer.
 fn small_program() -> tempfile::TempDir {
+    require_tool("/usr/bin/strip", "binutils");
     let directory = tempfile::tempdir().expect("a temporary folder");
     let beside = Path::new(LONGSHORE).parent().expect("the target folder");
     for name in ["longshore", "launcher"] {
@@ -323,6 +325,10 @@ fn life_of_an_app(
 /// Runs the image as it is in the registry now, and asks it for its page.
 fn assert_answers(engine: &dyn Engine, image: &str, page: &str) {
     engine.fetch(image);
+    assert_serves(engine, image, page);
+}
+
+fn assert_serves(engine: &dyn Engine, image: &str, page: &str) {
     let port = http::free_port();
     let variable = format!("--env=PORT={port}");
     let run = ["run", "--detach", "--network=host", &variable, image];
@@ -351,25 +357,20 @@ fn podman_builds_with_a_builder_that_is_not_trusted() {
     life_of_an_app(&Surroundings::new(), &Podman::new(), &|build, image| build.untrusted(image));
 }
 
-/// Docker's images and those of a daemon behind a socket that only root may open: the phases open it before they become
+/// Builds with the images of a daemon on both sides. Only root may open its socket: the phases do so before they become
 /// another user.
-fn life_in_a_daemon(build: &dyn Fn(&Build<'_>, &str) -> Outcome) {
+fn life_in_a_daemon(engine: &dyn Engine, socket: &Path, build: &dyn Fn(&Build<'_>, &str) -> Outcome) {
+    const IMAGE: &str = "docker.io/library/app:1";
     let surroundings = Surroundings::new();
-    let dockerd = Dockerd::start();
-    let socket = dockerd.socket().display().to_string();
-    let named = |name| Build { access: Access::Daemon(&socket), ..Build::new(&dockerd, &surroundings, name) };
-    let id = || dockerd.docker(&["inspect", "--format={{.Id}}", "app:1"]).success().stdout;
+    let socket = socket.display().to_string();
+    let named = |name| Build { access: Access::Daemon(&socket), ..Build::new(engine, &surroundings, name) };
+    let id = || engine.engine(&["image", "inspect", "--format={{.Id}}", IMAGE]).success().stdout;
     for image in [&surroundings.builder, &surroundings.run_image] {
-        dockerd.fetch(image);
+        engine.fetch(image);
     }
     build(&named("first"), "app:1").says("installing dependencies");
     let first = id();
-    let answers = |page: &str| {
-        let port = http::free_port();
-        let _container = dockerd.run("app:1", port);
-        assert_eq!(http::get(port, "/", LIMIT), page);
-    };
-    answers("hello\n");
+    assert_serves(engine, IMAGE, "hello\n");
 
     build(&named("second"), "app:1")
         .says("keeping dependencies")
@@ -379,25 +380,34 @@ fn life_in_a_daemon(build: &dyn Fn(&Build<'_>, &str) -> Outcome) {
 
     web_app(&surroundings.environment.path("app"), "good bye\n");
     build(&named("third"), "app:1").says("Reusing layer 'test/caching:dependencies'");
-    answers("good bye\n");
+    assert_serves(engine, IMAGE, "good bye\n");
 
     let new = surroundings.registry.reference("run:2");
     surroundings.update_run_image(&new, "1\n");
-    dockerd.fetch(&new);
+    engine.fetch(&new);
     let third = id();
     named("third").rebase(&new, "app:1");
     assert_ne!(id(), third);
-    answers("good bye\n");
+    assert_serves(engine, IMAGE, "good bye\n");
 }
 
 #[test]
-fn a_trusted_builder_writes_to_a_daemon() {
-    life_in_a_daemon(&|build, image| build.trusted(image));
+fn a_trusted_builder_writes_to_docker() {
+    let dockerd = Dockerd::start();
+    life_in_a_daemon(&dockerd, &dockerd.socket(), &|build, image| build.trusted(image));
 }
 
 #[test]
-fn a_builder_that_is_not_trusted_writes_to_a_daemon() {
-    life_in_a_daemon(&|build, image| build.untrusted(image));
+fn a_builder_that_is_not_trusted_writes_to_docker() {
+    let dockerd = Dockerd::start();
+    life_in_a_daemon(&dockerd, &dockerd.socket(), &|build, image| build.untrusted(image));
+}
+
+#[test]
+fn a_builder_that_is_not_trusted_writes_to_podman() {
+    let podman = Podman::new();
+    let (socket, _server) = podman.serve();
+    life_in_a_daemon(&podman, &socket, &|build, image| build.untrusted(image));
 }
 
 /// Builds with images that are layouts on both sides; their layers are those of an image in a registry.

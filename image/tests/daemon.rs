@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
 
 use std::io::Read as _;
+use std::sync::Arc;
 
 use longshore_image::daemon::DaemonStore;
 use longshore_image::{
-    BlobSource, Config, Descriptor, DiffId, Digest, ImageManifest, ImageStore as _, LayerFormat, Manifest,
-    ManifestFormat, MediaType, Platform, Reference,
+    BlobOpener, BlobSource, Config, Descriptor, DiffId, Digest, ImageManifest, ImageStore, LayerFormat,
+    Manifest, ManifestFormat, MediaType, Platform, Reference,
 };
 use longshore_test_support::Dockerd;
 
@@ -54,6 +55,46 @@ fn an_image_goes_into_dockerd_and_comes_back() {
     let mut bytes = Vec::new();
     reader.open_blob(&app, found).unwrap().read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, layer);
+}
+
+/// A layer that waits for its manifest may have to be read from the daemon that it goes into: looking for it among those
+/// that wait never ended.
+#[test]
+fn a_layer_of_one_image_goes_into_another_and_images_are_found_by_id() {
+    let dockerd = Dockerd::start();
+    let host = format!("unix://{}", dockerd.socket().display());
+    let daemon = Arc::new(DaemonStore::connect_at(&host).unwrap());
+    let store: Arc<dyn ImageStore> = daemon;
+    let layer = layer(b"a layer of one image");
+    let blob = Descriptor::new(
+        MediaType::Layer(ManifestFormat::Docker, LayerFormat::Tar),
+        Digest::of(&layer),
+        layer.len() as u64,
+    );
+    let put = |name: &str, label: &str, source: BlobSource| {
+        let reference: Reference = name.parse().unwrap();
+        let mut config = Config::new(&Platform::host());
+        config.set_diff_ids(&[DiffId::of(&layer)]);
+        config.set_label("label", label);
+        let bytes = config.to_bytes();
+        let media_type = MediaType::Config(ManifestFormat::Docker);
+        let descriptor = Descriptor::new(media_type, Digest::of(&bytes), bytes.len() as u64);
+        store.write_blob(&reference, &descriptor, &BlobSource::Bytes(bytes), None).unwrap();
+        store.write_blob(&reference, &blob, &source, None).unwrap();
+        let manifest = ImageManifest::new(ManifestFormat::Docker, descriptor, vec![blob.clone()]);
+        store.put_manifest(&reference, &Manifest::image(manifest)).unwrap();
+        config.image_id()
+    };
+    put("first:1", "first", BlobSource::Bytes(layer.clone().into()));
+    let of_first = BlobOpener::of(Arc::clone(&store), "first:1".parse().unwrap(), blob.clone());
+    let id = put("second:1", "second", BlobSource::Lazy(of_first.clone()));
+    let by_id = store.resolve(&id.to_string().parse().unwrap(), &Platform::host()).unwrap().unwrap();
+    assert_eq!(by_id.config.label("label"), Some("second"));
+
+    // An image that is there already only gets its name.
+    put("third:1", "second", BlobSource::Lazy(of_first));
+    let inspect = ["image", "inspect", "--format={{.Id}}", "third:1"];
+    assert_eq!(dockerd.docker(&inspect).success().stdout.trim(), id.to_string());
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Podman with storage and settings of its own.
 
+use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process::{Outcome, require_tool};
+use crate::process::{Outcome, Server, require_tool};
 
 /// Settings that work in a machine without systemd, and with limits that no capability is needed for.
 const CONTAINERS_CONF: &str = "[containers]
@@ -41,18 +43,35 @@ impl Podman {
     /// Runs podman with `arguments` on this storage, without any credentials of the machine.
     #[must_use]
     pub fn podman(&self, arguments: &[&str]) -> Outcome {
+        Outcome::of(self.command().args(arguments))
+    }
+
+    fn command(&self) -> Command {
         let path = |name: &str| self.directory.path().join(name);
-        Outcome::of(
-            Command::new("/usr/bin/podman")
-                .env("CONTAINERS_CONF", path("containers.conf"))
-                .env("REGISTRY_AUTH_FILE", path("auth.json"))
-                .env("HOME", path("home"))
-                .arg("--root")
-                .arg(path("root"))
-                .arg("--runroot")
-                .arg(path("run"))
-                .args(arguments),
-        )
+        let mut command = Command::new("/usr/bin/podman");
+        command
+            .env("CONTAINERS_CONF", path("containers.conf"))
+            .env("REGISTRY_AUTH_FILE", path("auth.json"))
+            .env("HOME", path("home"))
+            .arg("--root")
+            .arg(path("root"))
+            .arg("--runroot")
+            .arg(path("run"));
+        command
+    }
+
+    /// The socket of podman's service on this storage, which speaks Docker's API as long as the returned server lives.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn serve(&self) -> (PathBuf, Server) {
+        let socket = self.directory.path().join("podman.sock");
+        let mut command = self.command();
+        command.args(["system", "service", "--time=0"]).arg(format!("unix://{}", socket.display()));
+        let mut server = Server::start(&mut command, &self.directory.path().join("service.log"));
+        server.wait_until(Duration::from_secs(30), || socket.exists());
+        (socket, server)
     }
 
     /// Pulls `image` from a registry on loopback, which speaks plain HTTP.
