@@ -206,6 +206,11 @@ impl RegistryError {
         is_manifest && !is_about_blobs && matches!(status.as_u16(), 400 | 405 | 406 | 415 | 422)
     }
 
+    /// Whether something was changed by others in the meantime.
+    pub(super) fn is_failed_condition(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == reqwest::StatusCode::PRECONDITION_FAILED)
+    }
+
     /// Whether another image may be had from the same registry all the same.
     pub(super) fn is_about_one_image(&self) -> bool {
         match self {

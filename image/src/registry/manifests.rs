@@ -1,6 +1,6 @@
 //! Manifests, tags and indexes (distribution spec, "Pulling manifests", "Pushing Manifests", "Listing Tags").
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
@@ -22,6 +22,14 @@ impl Core {
 
     /// The manifest or index of that name in that very registry; `None` when there is none.
     pub(super) async fn manifest_at(&self, reference: &Reference) -> Result<Option<Manifest>, RegistryError> {
+        Ok(self.tagged_manifest(reference).await?.map(|(manifest, _)| manifest))
+    }
+
+    /// As [`Core::manifest_at`], with the `ETag` that names the state of the tag.
+    pub(super) async fn tagged_manifest(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<(Manifest, Option<HeaderValue>)>, RegistryError> {
         let remote = self.remote(reference).await?;
         let path = format!("manifests/{}", reference.identifier());
         // Without all four types, registries convert or hide manifests.
@@ -36,6 +44,7 @@ impl Core {
         }
         let declared = text(answer.headers(), CONTENT_TYPE.as_str()).map(MediaType::from);
         let announced = content_digest(answer.headers());
+        let tag = answer.headers().get(ETAG).cloned();
         let raw = read_limited(answer, &request, &self.transport.timeouts, MANIFEST_LIMIT).await?;
         let found = Digest::of(&raw);
         for expected in reference.digest().into_iter().chain(announced) {
@@ -45,7 +54,7 @@ impl Core {
             }
         }
         Manifest::parse(raw, declared.as_ref())
-            .map(Some)
+            .map(|manifest| Some((manifest, tag)))
             .map_err(|source| RegistryError::Manifest { reference: reference.familiar(), source })
     }
 
@@ -92,6 +101,16 @@ impl Core {
         reference: &Reference,
         manifest: &Manifest,
     ) -> Result<bool, RegistryError> {
+        self.put_manifest_if(reference, manifest, None).await
+    }
+
+    /// As [`Core::put_manifest`], when a condition holds (RFC 9110, section 13.1); else the answer is status 412.
+    pub(super) async fn put_manifest_if(
+        &self,
+        reference: &Reference,
+        manifest: &Manifest,
+        condition: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<bool, RegistryError> {
         let own = manifest.digest();
         let mismatch = |expected, found| RegistryError::ManifestDigest {
             reference: reference.familiar(),
@@ -110,9 +129,12 @@ impl Core {
                 source: crate::InvalidManifest::Unsupported(manifest.media_type().to_string()),
             }
         })?;
-        let request = Request::new(Method::PUT, url)
+        let mut request = Request::new(Method::PUT, url)
             .header(CONTENT_TYPE, media_type)
             .payload(Payload::Bytes(manifest.raw().clone()));
+        if let Some((name, value)) = condition {
+            request = request.header(name, value);
+        }
         let scope = Scope::new(reference.repository(), Access::Push);
         let answer = remote.send(&request, &scope, self.context()).await?;
         if !answer.status().is_success() {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use reqwest::header::{ACCEPT, HeaderValue};
+use reqwest::header::{ACCEPT, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -30,7 +30,10 @@ impl Core {
     ) -> Result<Vec<Descriptor>, RegistryError> {
         let mut found = match self.listed_referrers(subject, digest).await? {
             Some(found) => found,
-            None => self.tagged_referrers(&fallback(subject, digest)).await?.unwrap_or_default(),
+            None => {
+                let tagged = self.tagged_referrers(&fallback(subject, digest)).await?;
+                tagged.map(|tagged| tagged.referrers).unwrap_or_default()
+            }
         };
         // Filters of registries are optional, and ours does not depend on them.
         if let Some(wanted) = artifact_type {
@@ -72,17 +75,19 @@ impl Core {
         Ok(Some(found))
     }
 
-    /// By the tag; `None` when there is none.
-    async fn tagged_referrers(&self, tag: &Reference) -> Result<Option<Vec<Descriptor>>, RegistryError> {
-        let Some(index) = self.manifest_at(tag).await? else { return Ok(None) };
+    /// By the tag, with what names its state; `None` when there is none.
+    async fn tagged_referrers(&self, tag: &Reference) -> Result<Option<Tagged>, RegistryError> {
+        let Some((index, state)) = self.tagged_manifest(tag).await? else { return Ok(None) };
         let unexpected = || RegistryError::Manifest {
             reference: tag.familiar(),
             source: crate::InvalidManifest::Ambiguous("an image stands where a list of referrers should be"),
         };
-        children(&index).map(Some).ok_or_else(unexpected)
+        let referrers = children(&index).ok_or_else(unexpected)?;
+        Ok(Some(Tagged { referrers, state }))
     }
 
-    /// Adds a manifest to the list under the tag of its subject, once.
+    /// Adds a manifest to the list under the tag of its subject, once. Where the registry knows conditions, what others
+    /// add at the same time is kept.
     pub(super) async fn tag_referrer(
         &self,
         reference: &Reference,
@@ -90,20 +95,41 @@ impl Core {
         manifest: &Manifest,
     ) -> Result<(), RegistryError> {
         let tag = fallback(reference, subject);
-        let mut manifests = self.tagged_referrers(&tag).await?.unwrap_or_default();
-        if manifests.iter().any(|known| known.digest == manifest.digest()) {
-            return Ok(());
+        let mut attempt = 1;
+        loop {
+            let tagged = self.tagged_referrers(&tag).await?;
+            let condition = match &tagged {
+                None => Some((IF_NONE_MATCH, HeaderValue::from_static("*"))),
+                Some(tagged) => tagged.state.clone().map(|state| (IF_MATCH, state)),
+            };
+            let mut manifests = tagged.map(|tagged| tagged.referrers).unwrap_or_default();
+            if manifests.iter().any(|known| known.digest == manifest.digest()) {
+                return Ok(());
+            }
+            manifests.push(listed(manifest));
+            let index = IndexManifest {
+                schema_version: 2,
+                media_type: MediaType::Index(ManifestFormat::Oci),
+                manifests,
+                annotations: BTreeMap::new(),
+                other: serde_json::Map::new(),
+            };
+            match self.put_manifest_if(&tag, &Manifest::index(index), condition).await {
+                Err(error) if error.is_failed_condition() => {
+                    self.transport.wait(tag.registry(), attempt, error, None).await?;
+                    attempt += 1;
+                }
+                other => return other.map(drop),
+            }
         }
-        manifests.push(listed(manifest));
-        let index = IndexManifest {
-            schema_version: 2,
-            media_type: MediaType::Index(ManifestFormat::Oci),
-            manifests,
-            annotations: BTreeMap::new(),
-            other: serde_json::Map::new(),
-        };
-        self.put_manifest(&tag, &Manifest::index(index)).await.map(drop)
     }
+}
+
+/// The list under a fallback tag.
+struct Tagged {
+    referrers: Vec<Descriptor>,
+    /// Its `ETag`.
+    state: Option<HeaderValue>,
 }
 
 /// `sha256-HEX` in the repository.

@@ -33,13 +33,25 @@ pub(super) fn manifest(
             let stated =
                 if state.has(&Fault::WrongDigestHeader) { digest(b"other") } else { digest(&stored.bytes) };
             set(response.headers_mut(), "docker-content-digest", &stated);
+            set(response.headers_mut(), "etag", &format!("\"{}\"", digest(&stored.bytes)));
             response
+        }
+        Method::PUT if !condition_holds(state.manifests.get(&key), headers) => {
+            error(412, "CONDITION", "the tag has changed")
         }
         Method::PUT => put(state, &key, headers, body),
         Method::DELETE if state.has(&Fault::NoDelete) => error(405, "UNSUPPORTED", "no deletion here"),
         Method::DELETE => empty(if state.manifests.remove(&key).is_some() { 202 } else { 404 }),
         _ => error(405, "UNSUPPORTED", "method not allowed"),
     }
+}
+
+/// `If-Match` with the tag that was given, and `If-None-Match: *`.
+fn condition_holds(stored: Option<&StoredManifest>, headers: &HeaderMap) -> bool {
+    let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let current = stored.map(|stored| format!("\"{}\"", digest(&stored.bytes)));
+    let is_same = value("if-match").is_none_or(|tag| current.as_deref() == Some(tag));
+    is_same && (value("if-none-match") != Some("*") || current.is_none())
 }
 
 fn put(state: &mut State, key: &(String, String), headers: &HeaderMap, body: &Bytes) -> Response<Body> {

@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) tokens: HashMap<String, u32>,
     pub(super) log: Vec<Logged>,
     pub(super) serial: u64,
+    /// Whether a test put something in past the checks.
+    pub(super) tampered: bool,
 }
 
 /// `sha256:` and the digest of bytes.
@@ -50,6 +52,7 @@ impl State {
             tokens: HashMap::new(),
             log: Vec::new(),
             serial: 0,
+            tampered: false,
         }
     }
 

@@ -1,0 +1,94 @@
+//! Manifests, tags and referrers.
+
+use longshore_image::{ImageStore as _, ManifestFormat};
+use longshore_test_support::registry::{Fault, FaultyRegistry};
+
+use super::{anonymous, push_refused};
+use crate::samples::{Sample, bytes, reference, text};
+
+#[test]
+fn a_manifest_is_refused_in_the_registrys_own_words() {
+    let (_server, error) = push_refused([Fault::DockerOnly]);
+    assert!(error.contains("MANIFEST_INVALID") && error.contains("400"), "{error}");
+    let server = FaultyRegistry::start([Fault::DockerOnly]);
+    let docker = Sample::of(bytes(20, 1024), ManifestFormat::Docker);
+    docker.push(&anonymous(), &reference(&server.host(), "app:v1")).unwrap();
+}
+
+#[test]
+fn deleting_and_listing() {
+    let server = FaultyRegistry::start([]);
+    let registry = anonymous();
+    let app = reference(&server.host(), "team/app:v1");
+    assert!(registry.tags(&app).unwrap().is_empty());
+    let sample = Sample::new(21, 1024);
+    for tag in ["a", "b", "c", "d", "e"] {
+        sample.push(&registry, &app.with_tag(tag)).unwrap();
+    }
+    assert_eq!(registry.tags(&app).unwrap(), ["a", "b", "c", "d", "e"]);
+    assert!(registry.delete(&app.with_tag("a")).unwrap());
+    assert!(!registry.delete(&app.with_tag("a")).unwrap());
+    server.set_faults([Fault::NoDelete]);
+    let error = text(&registry.delete(&app.with_tag("b")).unwrap_err());
+    assert!(error.contains("405") && error.contains("no deletion here"), "{error}");
+}
+
+#[test]
+fn referrers_are_listed_with_and_without_the_api() {
+    for faults in [vec![], vec![Fault::NoReferrers]] {
+        let server = FaultyRegistry::start(faults);
+        let registry = anonymous();
+        let app = reference(&server.host(), "app:v1");
+        let subject = Sample::new(22, 1024);
+        subject.push(&registry, &app).unwrap();
+        assert!(registry.referrers(&app, subject.manifest.digest(), None).unwrap().is_empty());
+        for artifact_type in ["application/spdx+json", "application/x-signature"] {
+            let sample = Sample::new(23, 1024);
+            sample.push(&registry, &app.with_tag("parts")).unwrap();
+            let mut artifact = sample.manifest.as_image().unwrap().clone();
+            artifact.other.insert("artifactType".to_owned(), artifact_type.into());
+            let about = serde_json::to_value(subject.manifest.descriptor()).unwrap();
+            artifact.other.insert("subject".to_owned(), about);
+            artifact.annotations.insert("key".to_owned(), "value".to_owned());
+            let artifact = longshore_image::Manifest::image(artifact);
+            let by_digest = app.with_digest(artifact.digest());
+            // Twice: it is listed once.
+            registry.put_manifest(&by_digest, &artifact).unwrap();
+            registry.put_manifest(&by_digest, &artifact).unwrap();
+            let found = registry.referrers(&app, subject.manifest.digest(), Some(artifact_type)).unwrap();
+            assert_eq!(found.len(), 1, "{found:#?}");
+            assert_eq!(found[0].digest, artifact.digest());
+            assert_eq!(found[0].annotations["key"], "value");
+        }
+        assert_eq!(registry.referrers(&app, subject.manifest.digest(), None).unwrap().len(), 2);
+        server.assert_tags_are_complete();
+    }
+}
+
+#[test]
+fn referrers_that_are_attached_at_the_same_time_are_all_listed() {
+    let server = FaultyRegistry::start([Fault::NoReferrers]);
+    let registry = anonymous();
+    let app = reference(&server.host(), "app:v1");
+    let subject = Sample::new(24, 1024);
+    subject.push(&registry, &app).unwrap();
+    let artifacts: Vec<_> = (0..4)
+        .map(|seed| {
+            let sample = Sample::new(200 + seed, 1024);
+            sample.push(&registry, &app.with_tag("parts")).unwrap();
+            let mut artifact = sample.manifest.as_image().unwrap().clone();
+            let about = serde_json::to_value(subject.manifest.descriptor()).unwrap();
+            artifact.other.insert("subject".to_owned(), about);
+            longshore_image::Manifest::image(artifact)
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for artifact in &artifacts {
+            let (registry, app) = (&registry, &app);
+            scope
+                .spawn(move || registry.put_manifest(&app.with_digest(artifact.digest()), artifact).unwrap());
+        }
+    });
+    let listed = registry.referrers(&app, subject.manifest.digest(), None).unwrap();
+    assert_eq!(listed.len(), artifacts.len(), "{:#?}", server.requests_of("PUT", "/manifests/sha256-"));
+}
