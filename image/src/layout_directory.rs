@@ -101,6 +101,16 @@ impl ImageStore for LayoutDirectory {
         self.make(reference)?.write_blob(reference, blob, source, mount_from)
     }
 
+    /// Into the layout of the name, where the image is that needs it.
+    fn put_child(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError> {
+        self.make(reference)?.put_child(reference, manifest)
+    }
+
+    /// Each name has a layout of its own.
+    fn shares_blobs(&self, one: &Reference, other: &Reference) -> bool {
+        self.path_of(one) == self.path_of(other)
+    }
+
     /// Makes the image the only one of its layout.
     fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError> {
         let layout = self.make(reference)?;

@@ -143,6 +143,11 @@ pub trait ImageStore: Send + Sync {
         self.put_manifest(&reference.with_digest(manifest.digest()), manifest)
     }
 
+    /// Whether two names find the same blobs: one that is written for the one is there for the other.
+    fn shares_blobs(&self, one: &Reference, other: &Reference) -> bool {
+        one.same_repository(other)
+    }
+
     /// Whether the blob is there, in the repository of `reference`.
     ///
     /// # Errors

@@ -164,6 +164,17 @@ pub enum ExportError {
         /// Why not.
         reason: String,
     },
+    /// Some names point to the new image, and one could not be written.
+    #[error("cannot write `{reference}`; the new image is there as {}", written.join(", "))]
+    Name {
+        /// The name that could not be written.
+        reference: String,
+        /// The names that are the new image.
+        written: Vec<String>,
+        /// Why not.
+        #[source]
+        source: Box<StoreError>,
+    },
     /// A store could not be read or written.
     #[error("cannot {action} `{reference}`")]
     Store {

@@ -60,13 +60,15 @@ impl Upload {
 pub(crate) struct PublishError {
     pub(crate) action: &'static str,
     pub(crate) reference: String,
+    /// The names that point to the new image already: the image is there although this one failed.
+    pub(crate) written: Vec<String>,
     pub(crate) source: Box<StoreError>,
 }
 
 impl PublishError {
     fn of(action: &'static str, reference: &Reference) -> impl FnOnce(StoreError) -> Self + use<> {
         let reference = reference.familiar();
-        move |source| Self { action, reference, source: Box::new(source) }
+        move |source| Self { action, reference, written: Vec::new(), source: Box::new(source) }
     }
 }
 
@@ -98,7 +100,7 @@ pub(crate) fn publish(
     let mut done: Vec<&Reference> = Vec::new();
     for &name in &moving {
         // Names may be of several repositories of the registry; blobs are needed once in each.
-        if !done.iter().any(|known| known.same_repository(name)) {
+        if !done.iter().any(|known| target.shares_blobs(known, name)) {
             upload(target, name, done.first().copied(), publication.uploads)?;
             for child in publication.children {
                 target.put_child(name, child).map_err(PublishError::of("write", name))?;
@@ -106,9 +108,30 @@ pub(crate) fn publish(
             done.push(name);
         }
     }
-    moving
-        .into_iter()
-        .try_for_each(|name| target.put_manifest(name, root).map_err(PublishError::of("write", name)))
+    if moving.len() > 1 {
+        // What a repository refuses, it refuses here, before the first name moves.
+        for name in done {
+            target.put_child(name, root).map_err(PublishError::of("write", name))?;
+        }
+    }
+    put_names(target, moving, root)
+}
+
+/// Lets names point to an image that is there. One that cannot be written does not keep the others from it.
+pub(crate) fn put_names<'a>(
+    target: &Arc<dyn ImageStore>,
+    names: impl IntoIterator<Item = &'a Reference>,
+    root: &Manifest,
+) -> Result<(), PublishError> {
+    let (mut written, mut failed) = (Vec::new(), None);
+    for name in names {
+        match target.put_manifest(name, root) {
+            Ok(()) => written.push(name.familiar()),
+            Err(source) if failed.is_none() => failed = Some(PublishError::of("write", name)(source)),
+            Err(source) => tracing::warn!("'{}' cannot be written either: {source}", name.familiar()),
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(PublishError { written, ..error }))
 }
 
 /// Puts the blobs into the repository of `name`. `first` is a repository that has got them just before.
@@ -159,3 +182,6 @@ fn points_to(
         Err(source) => Err(PublishError::of("read", name)(source)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ pub struct RebaseOutput {
     pub run_image: String,
 }
 
-/// Why an image was not rebased. No name was moved.
+/// Why an image was not rebased. No name of the image was moved, unless it says so.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RebaseError {
@@ -124,6 +124,17 @@ pub enum RebaseError {
         #[source]
         source: Box<Refusal>,
     },
+    /// Some names point to the new image, and one could not be written.
+    #[error("cannot write `{reference}`; the new image is there as {}", written.join(", "))]
+    Name {
+        /// The name that could not be written.
+        reference: String,
+        /// The names that are the new image.
+        written: Vec<String>,
+        /// Why not.
+        #[source]
+        source: Box<StoreError>,
+    },
     /// A store could not be read or written.
     #[error("cannot {action} `{reference}`")]
     Store {
@@ -156,8 +167,12 @@ impl RebaseError {
 }
 
 impl From<PublishError> for RebaseError {
-    fn from(PublishError { action, reference, source }: PublishError) -> Self {
-        Self::Store { action, reference, source }
+    fn from(PublishError { action, reference, written, source }: PublishError) -> Self {
+        if written.is_empty() {
+            Self::Store { action, reference, source }
+        } else {
+            Self::Name { reference, written, source }
+        }
     }
 }
 
@@ -167,11 +182,7 @@ impl From<PublishError> for RebaseError {
 /// When the images do not fit, are missing, or a store cannot be read or written.
 pub fn rebase(input: &RebaseInput<'_>) -> Result<RebaseOutput, RebaseError> {
     let names = names(input)?;
-    let app = match input.previous_image {
-        Some(name) => name.parse()?,
-        None => names.first().cloned().ok_or(RebaseError::NoImage)?,
-    };
-    let image = resolve(&input.target, "app image", &app, &input.platform)?;
+    let (app, image) = app_image(input, &names)?;
     let run_image = choose_run_image(input, &app, &image)?;
     let (manifest, image_id) = match &image.index {
         Some(index) => (rebase_index(input, &names, &app, index, &run_image)?, None),
@@ -192,6 +203,24 @@ pub fn rebase(input: &RebaseInput<'_>) -> Result<RebaseOutput, RebaseError> {
         }
     }
     Ok(RebaseOutput { report: Report { image: report, ..Report::default() }, manifest, run_image })
+}
+
+/// The name of the run image that [`rebase`] will use.
+///
+/// # Errors
+/// When the app image cannot be read, or none of the run images that it knows.
+pub fn find_run_image(input: &RebaseInput<'_>) -> Result<String, RebaseError> {
+    let (app, image) = app_image(input, &names(input)?)?;
+    choose_run_image(input, &app, &image)
+}
+
+fn app_image(input: &RebaseInput<'_>, names: &[Reference]) -> Result<(Reference, Image), RebaseError> {
+    let app = match input.previous_image {
+        Some(name) => name.parse()?,
+        None => names.first().cloned().ok_or(RebaseError::NoImage)?,
+    };
+    let image = resolve(&input.target, "app image", &app, &input.platform)?;
+    Ok((app, image))
 }
 
 fn names(input: &RebaseInput<'_>) -> Result<Vec<Reference>, RebaseError> {
@@ -365,7 +394,7 @@ fn rebase_index(
         let rebased = Rebased::new(input, app, &image, run_image)?;
         let uploads = rebased.uploads(input);
         for (position, name) in names.iter().enumerate() {
-            if !names[..position].iter().any(|known| known.same_repository(name)) {
+            if !names[..position].iter().any(|known| input.target.shares_blobs(known, name)) {
                 publish::upload(&input.target, name, None, &uploads)?;
                 let by_digest = name.with_digest(rebased.manifest.digest());
                 input
@@ -380,8 +409,6 @@ fn rebase_index(
         manifests.push(descriptor);
     }
     let new = Manifest::index(IndexManifest { manifests, ..content.clone() });
-    for name in names {
-        input.target.put_manifest(name, &new).map_err(RebaseError::store("write", name))?;
-    }
+    publish::put_names(&input.target, names, &new)?;
     Ok(new)
 }

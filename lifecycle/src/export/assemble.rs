@@ -187,7 +187,11 @@ fn no_previous_image() -> ExportError {
 }
 
 impl From<PublishError> for ExportError {
-    fn from(PublishError { action, reference, source }: PublishError) -> Self {
-        Self::Store { action, reference, source }
+    fn from(PublishError { action, reference, written, source }: PublishError) -> Self {
+        if written.is_empty() {
+            Self::Store { action, reference, source }
+        } else {
+            Self::Name { reference, written, source }
+        }
     }
 }
