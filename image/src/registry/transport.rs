@@ -20,6 +20,13 @@ const MOST_REDIRECTS: usize = 10;
 /// The part of an error's body that is read and shown.
 const MESSAGE_LIMIT: usize = 64 << 10;
 
+/// Whether the name of an insecure registry means that one: with its port, or without any for all of them. Platforms may
+/// also name a repository in it.
+fn names_registry(insecure: &str, registry: &str) -> bool {
+    let insecure = insecure.split_once('/').map_or(insecure, |(host, _)| host);
+    insecure == registry || registry.rsplit_once(':').is_some_and(|(host, _)| host == insecure)
+}
+
 /// How requests travel.
 #[derive(Debug)]
 pub(super) struct Transport {
@@ -32,7 +39,7 @@ pub(super) struct Transport {
 
 impl Transport {
     pub(super) fn is_insecure(&self, registry: &str) -> bool {
-        self.insecure.iter().any(|insecure| insecure == registry)
+        self.insecure.iter().any(|insecure| names_registry(insecure, registry))
     }
 
     fn trust(&self, url: &url::Url) -> Trust {
@@ -210,7 +217,7 @@ pub(super) async fn read_limited(
 
 #[cfg(test)]
 mod tests {
-    use super::words;
+    use super::{names_registry, words};
 
     #[test]
     fn the_words_of_registries() {
@@ -225,6 +232,23 @@ mod tests {
         ];
         for (body, expected) in table {
             assert_eq!(words(body.as_bytes()).as_deref(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn insecure_registries_by_host_and_port() {
+        for (insecure, registry, expected) in [
+            ("r.io:5000", "r.io:5000", true),
+            ("r.io:5000/team", "r.io:5000", true),
+            ("r.io", "r.io:5000", true),
+            ("r.io", "r.io", true),
+            ("r.io:5000", "r.io:5001", false),
+            ("r.io:5000", "r.io", false),
+            ("r.io", "r.io.evil.org", false),
+            ("", "r.io:5000", false),
+            ("[::1]", "[::1]:5000", true),
+        ] {
+            assert_eq!(names_registry(insecure, registry), expected, "{insecure} {registry}");
         }
     }
 }
