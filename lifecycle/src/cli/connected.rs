@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use longshore_cnb::analyzed::Analyzed;
 use longshore_cnb::group::Group;
+use longshore_cnb::lifecycle_metadata::RunImageNames;
 use longshore_cnb::run::Run;
 use longshore_cnb::stack::Stack;
 use longshore_cnb::toml_file;
@@ -36,6 +37,9 @@ impl Connection {
     pub(super) fn open(inputs: &Inputs) -> Result<Self, Failure> {
         let keychain = Keychain::from_environment()
             .map_err(|error| Failure::new(ExitCode::Failed, "resolve keychain", &error))?;
+        if privileges::are_given_up(inputs.uid) {
+            ask_helpers(&keychain, inputs);
+        }
         let mut config = RegistryConfig::new(keychain);
         config.insecure = inputs.insecure_registries.clone();
         let registry = Registry::new(config)
@@ -53,6 +57,40 @@ impl Connection {
         }
         Ok(Self { store: Arc::clone(&registry), registry, identify: Identify::ByDigest, platform })
     }
+}
+
+/// Credential helpers may need what only root can read, so they are asked while the process is root; the keychain keeps
+/// their answers. Whatever is wrong here is reported when the credential is used.
+fn ask_helpers(keychain: &Keychain, inputs: &Inputs) {
+    let references = registry_images(inputs).into_iter().filter_map(|name| name.parse::<Reference>().ok());
+    for reference in references {
+        if let Err(error) = keychain.credential(reference.registry(), reference.repository()) {
+            tracing::debug!("no credential for '{}': {error}", reference.familiar());
+        }
+    }
+}
+
+/// The names of all images on registries that a phase may read or write.
+fn registry_images(inputs: &Inputs) -> Vec<String> {
+    let mut names: Vec<String> = inputs.cache_image.iter().chain(&inputs.build_image).cloned().collect();
+    if inputs.daemon {
+        return names;
+    }
+    names.extend(inputs.images.iter().chain(&inputs.tags).cloned());
+    names.extend(inputs.previous_image.iter().chain(&inputs.run_image).cloned());
+    match run_images(inputs) {
+        Ok(RunImages::Run(run)) => {
+            names.extend(run.images.iter().flat_map(RunImageNames::all).map(str::to_owned));
+        }
+        Ok(RunImages::Stack(stack)) => names.extend(stack.run_image.all().map(str::to_owned)),
+        Err(_) => {}
+    }
+    if let Ok(Some(analyzed)) = analyzed(inputs) {
+        names.extend(analyzed.previous_reference().map(str::to_owned));
+        names.extend(analyzed.run_image.into_iter().flat_map(|image| [image.image, image.reference]));
+    }
+    names.retain(|name| !name.is_empty());
+    names
 }
 
 /// The directory of layouts that images are read from and written to, if they are (`-layout`).
@@ -96,7 +134,9 @@ pub(super) fn cache(
 ) -> Result<Option<Box<dyn Cache>>, Failure> {
     let failed = |error: &dyn std::error::Error| Failure::new(ExitCode::Failed, "open the cache", error);
     if let Some(name) = &inputs.cache_image {
-        let reference: Reference = name.parse().map_err(|error| failed(&error))?;
+        let reference: Reference = name
+            .parse()
+            .map_err(|error| Failure::new(ExitCode::InvalidArguments, "resolve inputs", &error))?;
         let cache = ImageCache::open(
             Arc::clone(&connection.registry),
             reference,
@@ -169,4 +209,49 @@ where
 pub(super) fn scratch() -> Result<tempfile::TempDir, Failure> {
     tempfile::tempdir()
         .map_err(|error| Failure::new(ExitCode::Failed, "create a temporary directory", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_cnb::PlatformApi;
+
+    use super::*;
+    use crate::cli::flags::Parsed;
+
+    fn inputs(directory: &Path, flags: &[(&'static str, &str)]) -> Inputs {
+        let layers = directory.display().to_string();
+        let own = [("layers", layers.as_str()), ("run", &format!("{layers}/run.toml"))];
+        let flags = own.iter().chain(flags).map(|(name, value)| (*name, (*value).to_owned()));
+        let parsed = Parsed { flags: flags.collect(), positional: vec!["r.io/app:1".to_owned()] };
+        Inputs::new(PlatformApi::latest(), &parsed, &|_| None)
+    }
+
+    /// Helpers were asked after root had become the user, who cannot read what they read.
+    #[test]
+    fn credentials_are_asked_for_every_image_that_a_phase_may_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs_err::write(directory.path().join(name), text).unwrap();
+        write("run.toml", "[[images]]\nimage = \"hub/run\"\nmirrors = [\"m.io/run\"]\n");
+        write(
+            "analyzed.toml",
+            "[image]\nreference = \"p.io/old@sha256:1\"\n[run-image]\nreference = \"e.io/run@sha256:2\"\n",
+        );
+        let flags = [("cache-image", "c.io/cache"), ("tag", "r.io/app:2"), ("previous-image", "p.io/old")];
+        let names = registry_images(&inputs(directory.path(), &flags));
+        for name in [
+            "c.io/cache",
+            "r.io/app:1",
+            "r.io/app:2",
+            "p.io/old",
+            "hub/run",
+            "m.io/run",
+            "p.io/old@sha256:1",
+            "e.io/run@sha256:2",
+        ] {
+            assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
+        }
+        assert!(names.iter().all(|name| !name.is_empty()));
+        let daemon = [("daemon", "true"), ("cache-image", "c.io/cache")];
+        assert_eq!(registry_images(&inputs(directory.path(), &daemon)), ["c.io/cache"]);
+    }
 }

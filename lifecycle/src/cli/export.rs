@@ -13,7 +13,7 @@ use super::connected::{self, Connection};
 use super::failure::Failure;
 use super::inputs::Inputs;
 use crate::cache::Cache;
-use crate::export::{CacheInput, ExportInput, export, export_cache};
+use crate::export::{CacheInput, ExportInput, LayerDigests, export, export_cache};
 use crate::run_image;
 use crate::{ExitCode, MappedDirectory, default_created};
 
@@ -58,6 +58,37 @@ pub(super) fn run_export(
     cache: Option<&dyn Cache>,
     scratch: &Path,
 ) -> Result<(), Failure> {
+    let write_cache = |layer_digests: &LayerDigests| {
+        if let Some(cache) = cache {
+            write_cache(inputs, group, cache, layer_digests);
+        }
+    };
+    if inputs.parallel && cache.is_some() {
+        let app = || export_app(inputs, names, connection, group, analyzed, scratch).map(drop);
+        return side_by_side(app, || write_cache(&LayerDigests::default()));
+    }
+    let layer_digests = export_app(inputs, names, connection, group, analyzed, scratch)?;
+    write_cache(&layer_digests);
+    Ok(())
+}
+
+/// Does the second on a thread of its own while the first runs, and waits for both (`-parallel`).
+fn side_by_side<T>(first: impl FnOnce() -> T, second: impl FnOnce() + Send) -> T {
+    std::thread::scope(|scope| {
+        scope.spawn(second);
+        first()
+    })
+}
+
+/// Exports the app image, and says which layers were made for it.
+fn export_app(
+    inputs: &Inputs,
+    names: &[String],
+    connection: &Connection,
+    group: &Group,
+    analyzed: &Analyzed,
+    scratch: &Path,
+) -> Result<LayerDigests, Failure> {
     let run_image = analyzed.run_image.as_ref();
     let image = run_image.map(|run_image| run_image.image.as_str()).unwrap_or_default();
     let extended = run_image.is_some_and(|run_image| run_image.extend);
@@ -94,20 +125,22 @@ pub(super) fn run_export(
     .map_err(|error| Failure::new(error.exit_code(), "export", &error))?;
     connected::write(&inputs.report, &output.report.to_document())
         .map_err(|failure| Failure { code: ExitCode::Export, ..failure })?;
-    if let Some(cache) = cache {
-        let exported = export_cache(&CacheInput {
-            platform_api: inputs.platform_api,
-            layers: MappedDirectory::in_place(&inputs.layers),
-            group,
-            cache,
-            ownership: connected::ownership(inputs),
-            layer_digests: &output.layer_digests,
-        });
-        if let Err(error) = exported {
-            tracing::warn!("{}", Failure::new(ExitCode::Success, "export cache", &error).text);
-        }
+    Ok(output.layer_digests)
+}
+
+/// Writes the cache, or says why not: the app image is there all the same.
+fn write_cache(inputs: &Inputs, group: &Group, cache: &dyn Cache, layer_digests: &LayerDigests) {
+    let exported = export_cache(&CacheInput {
+        platform_api: inputs.platform_api,
+        layers: MappedDirectory::in_place(&inputs.layers),
+        group,
+        cache,
+        ownership: connected::ownership(inputs),
+        layer_digests,
+    });
+    if let Err(error) = exported {
+        tracing::warn!("{}", Failure::new(ExitCode::Success, "export cache", &error).text);
     }
-    Ok(())
 }
 
 /// Daemons keep layers uncompressed and give them back so: only then can layers be reused.
@@ -144,5 +177,21 @@ fn created(inputs: &Inputs) -> Timestamp {
             tracing::warn!("Ignoring invalid SOURCE_DATE_EPOCH");
             default_created()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// `-parallel` was accepted, and the cache was written after the app image all the same.
+    #[test]
+    fn the_cache_is_written_while_the_app_image_is() {
+        let (begun, has_begun) = mpsc::channel();
+        let app = || has_begun.recv_timeout(Duration::from_secs(30));
+        assert_eq!(side_by_side(app, move || begun.send(()).unwrap()), Ok(()));
     }
 }

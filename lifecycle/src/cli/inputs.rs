@@ -58,7 +58,7 @@ pub(super) struct Inputs {
     pub(super) report: PathBuf,
     pub(super) run: PathBuf,
     pub(super) run_image: Option<String>,
-    /// Whether the run image was named on the command line.
+    /// Whether the command line names a run image, and another one than the environment does.
     pub(super) has_run_image_flag: bool,
     pub(super) skip_layers: bool,
     pub(super) stack: PathBuf,
@@ -96,6 +96,13 @@ impl Sources<'_> {
         let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else { return String::new() };
         let value = flag.variable.and_then(|variable| self.environment(variable));
         value.unwrap_or_else(|| flag.default.to_owned())
+    }
+
+    /// Whether a flag says something that its variable does not say.
+    fn has_own(&self, name: &str) -> bool {
+        let variable = FLAGS.iter().find(|flag| flag.name == name).and_then(|flag| flag.variable);
+        let elsewhere = variable.and_then(|variable| self.environment(variable));
+        self.flag(name).is_some_and(|value| !value.is_empty() && Some(value) != elsewhere.as_deref())
     }
 
     fn option(&self, name: &str) -> Option<String> {
@@ -204,7 +211,7 @@ impl Inputs {
             report: from.path("report"),
             run: from.path("run"),
             run_image: from.option("run-image"),
-            has_run_image_flag: from.flag("run-image").is_some(),
+            has_run_image_flag: from.has_own("run-image"),
             skip_layers,
             stack: from.path("stack"),
             system: from.path("system"),
@@ -274,6 +281,21 @@ mod tests {
             (&[("skip-restore", "true")], &[], true),
         ] {
             assert_eq!(inputs(flags, variables).skip_layers, expected, "{flags:?} {variables:?}");
+        }
+    }
+
+    /// Platforms set `CNB_RUN_IMAGE` for all phases, and some repeat it as a flag.
+    #[test]
+    fn a_run_image_flag_that_repeats_the_variable_says_nothing() {
+        for (flags, variables, expected) in [
+            (&[][..], &[][..], false),
+            (&[("run-image", "run:1")], &[], true),
+            (&[("run-image", "")], &[], false),
+            (&[], &[("CNB_RUN_IMAGE", "run:1")], false),
+            (&[("run-image", "run:1")], &[("CNB_RUN_IMAGE", "run:1")], false),
+            (&[("run-image", "run:1")], &[("CNB_RUN_IMAGE", "run:2")], true),
+        ] {
+            assert_eq!(inputs(flags, variables).has_run_image_flag, expected, "{flags:?} {variables:?}");
         }
     }
 

@@ -34,8 +34,9 @@ impl Phase {
         NAMES.iter().find(|(_, known, _)| name == *known).map(|(phase, ..)| *phase)
     }
 
-    /// By the first argument of `lifecycle`.
+    /// By the first argument of `lifecycle`, which may be a path.
     pub(super) fn of_subcommand(name: &str) -> Option<Self> {
+        let name = Path::new(name).file_name()?;
         NAMES.iter().find(|(_, _, known)| name == *known).map(|(phase, ..)| *phase)
     }
 
@@ -54,5 +55,22 @@ impl Phase {
 
     pub(super) fn program(self) -> &'static str {
         NAMES.iter().find(|(phase, ..)| *phase == self).map_or("lifecycle", |(_, program, _)| program)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_have_the_noun_and_subcommands_the_verb() {
+        for (phase, program, subcommand) in NAMES {
+            assert_eq!(Phase::of_program(program), Some(*phase));
+            assert_eq!(Phase::of_program(&format!("/cnb/lifecycle/{program}.exe")), Some(*phase));
+            assert_eq!(Phase::of_program(subcommand), None);
+            assert_eq!(Phase::of_subcommand(subcommand), Some(*phase));
+            assert_eq!(Phase::of_subcommand(&format!("./{subcommand}")), Some(*phase));
+            assert_eq!(Phase::of_subcommand(program), None);
+        }
     }
 }

@@ -23,6 +23,11 @@ pub(super) fn is_root() -> bool {
     geteuid().is_root()
 }
 
+/// Whether this process is root and will become another user.
+pub(super) fn are_given_up(uid: u32) -> bool {
+    is_root() && uid != 0
+}
+
 /// Makes directories that exist belong to the user, unless they can write to them already. Only root can.
 pub(super) fn ensure_owner(uid: u32, gid: u32, directories: &[&Path]) -> Result<(), PrivilegeError> {
     if !is_root() {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::connected::{self, Connection};
 use super::failure::Failure;
 use super::inputs::Inputs;
+use super::privileges;
 use crate::ExitCode;
-use crate::rebase::{RebaseInput, rebase};
+use crate::rebase::{RebaseError, RebaseInput, find_run_image, rebase};
 
 pub(super) fn run(inputs: &mut Inputs) -> Result<(), Failure> {
     if let Some(name) = inputs.deprecated_run_image.take() {
@@ -19,21 +20,32 @@ pub(super) fn run(inputs: &mut Inputs) -> Result<(), Failure> {
         inputs.run_image = Some(name);
     }
     let connection = Connection::open(inputs)?;
+    if inputs.run_image.is_none() && !inputs.daemon && privileges::are_given_up(inputs.uid) {
+        // Only the app image says which registry the run image is on, and only root may have the credential for it.
+        let name = find_run_image(&input(inputs, &connection)).map_err(|error| failure(&error))?;
+        inputs.run_image = Some(name);
+    }
     connected::give_up_privileges(inputs, &[])?;
-    let previous_image =
-        inputs.previous_image.as_deref().filter(|_| inputs.platform_api.has_rebase_previous_image());
-    let output = rebase(&RebaseInput {
-        platform_api: inputs.platform_api,
+    let output = rebase(&input(inputs, &connection)).map_err(|error| failure(&error))?;
+    connected::write(&inputs.report, &output.report.to_document())
+        .map_err(|failure| Failure { code: ExitCode::Rebase, ..failure })
+}
+
+fn failure(error: &RebaseError) -> Failure {
+    Failure::new(error.exit_code(), "rebase", error)
+}
+
+fn input<'a>(inputs: &'a Inputs, connection: &Connection) -> RebaseInput<'a> {
+    let api = inputs.platform_api;
+    RebaseInput {
+        platform_api: api,
         images: &inputs.images,
-        previous_image,
+        previous_image: inputs.previous_image.as_deref().filter(|_| api.has_rebase_previous_image()),
         run_image: inputs.run_image.as_deref(),
-        force: inputs.force && inputs.platform_api.has_force_rebase(),
+        force: inputs.force && api.has_force_rebase(),
         platform: connection.platform.clone(),
         target: Arc::clone(&connection.store),
         run_image_store: Arc::clone(&connection.store),
         identify: connection.identify.clone(),
-    })
-    .map_err(|error| Failure::new(error.exit_code(), "rebase", &error))?;
-    connected::write(&inputs.report, &output.report.to_document())
-        .map_err(|failure| Failure { code: ExitCode::Rebase, ..failure })
+    }
 }

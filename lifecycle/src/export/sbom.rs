@@ -14,8 +14,9 @@ pub(super) fn copy_launcher_sbom(input: &ExportInput<'_>) -> Result<(), ExportEr
     let sbom = input.layers.host.join("sbom");
     let launcher = sbom.join("launch/buildpacksio_lifecycle/launcher");
     copy_component(Path::new(DEFAULT_DIRECTORY), "lifecycle", &sbom.join("build/buildpacksio_lifecycle"))?;
-    if from == Path::new(DEFAULT_DIRECTORY) {
-        return copy_component(from, "launcher", &launcher);
+    // An empty name stands for the default, as in the reference.
+    if from.as_os_str().is_empty() || from == Path::new(DEFAULT_DIRECTORY) {
+        return copy_component(Path::new(DEFAULT_DIRECTORY), "launcher", &launcher);
     }
     // Whatever looks like an SBOM in a directory that the platform provides.
     let entries = fs::read_dir(from).map_err(failed(from))?;
