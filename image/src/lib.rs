@@ -22,6 +22,7 @@ mod partial;
 mod reference;
 pub mod registry;
 mod select;
+pub mod snapshot;
 mod store;
 mod store_error;
 #[cfg(test)]

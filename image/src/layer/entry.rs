@@ -17,6 +17,8 @@ pub struct Entry {
     pub gid: u32,
     /// What it is.
     pub kind: EntryKind,
+    /// Its extended attributes, by name.
+    pub xattrs: Vec<(String, Vec<u8>)>,
 }
 
 /// What an entry is.
@@ -24,8 +26,10 @@ pub struct Entry {
 pub enum EntryKind {
     /// A directory.
     Directory,
-    /// A regular file. Hard links become full copies, as the reference lifecycle writes them.
+    /// A regular file. Hard links in directories become full copies, as the reference lifecycle writes them.
     File(Content),
+    /// Another name of a file that stands before it in the layer, by its name in the image.
+    HardLink(PathBuf),
     /// A symbolic link to a target, which is kept as it is.
     Symlink(PathBuf),
     /// A named pipe.
@@ -91,8 +95,8 @@ impl Entry {
         self
     }
 
-    fn new(path: impl Into<PathBuf>, mode: u32, kind: EntryKind) -> Self {
-        Self { path: path.into(), mode, uid: 0, gid: 0, kind }
+    pub(crate) fn new(path: impl Into<PathBuf>, mode: u32, kind: EntryKind) -> Self {
+        Self { path: path.into(), mode, uid: 0, gid: 0, kind, xattrs: Vec::new() }
     }
 }
 

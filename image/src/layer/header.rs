@@ -76,6 +76,7 @@ pub(crate) fn padding(size: u64) -> usize {
 fn describe(kind: &EntryKind) -> (u8, &[u8], Option<Device>) {
     match kind {
         EntryKind::File(_) => (b'0', b"", None),
+        EntryKind::HardLink(target) => (b'1', target.as_os_str().as_bytes(), None),
         EntryKind::Symlink(target) => (b'2', target.as_os_str().as_bytes(), None),
         EntryKind::CharacterDevice(device) => (b'3', b"", Some(*device)),
         EntryKind::BlockDevice(device) => (b'4', b"", Some(*device)),
@@ -86,28 +87,30 @@ fn describe(kind: &EntryKind) -> (u8, &[u8], Option<Device>) {
 
 /// What ustar cannot express, as PAX records sorted by key. A long name that ustar could split is recorded too when
 /// another field asks for PAX.
-fn records(entry: &Entry, name: &[u8], link: &[u8], size: u64, splits: bool) -> Vec<(&'static str, Vec<u8>)> {
-    let mut records = Vec::new();
-    let mut number = |key, field, value: u64| {
+fn records(entry: &Entry, name: &[u8], link: &[u8], size: u64, splits: bool) -> Vec<(String, Vec<u8>)> {
+    let xattrs = entry.xattrs.iter();
+    let mut records: Vec<_> =
+        xattrs.map(|(name, value)| (format!("SCHILY.xattr.{name}"), value.clone())).collect();
+    let mut number = |key: &str, field, value: u64| {
         if !fits(field, value) {
-            records.push((key, value.to_string().into_bytes()));
+            records.push((key.to_owned(), value.to_string().into_bytes()));
         }
     };
     number("gid", &GID, entry.gid.into());
     number("size", &SIZE, size);
     number("uid", &UID, entry.uid.into());
     if !is_ascii(link) || link.len() > LINK.len() {
-        records.push(("linkpath", link.to_vec()));
+        records.push(("linkpath".to_owned(), link.to_vec()));
     }
     let beyond_v7 = !is_ascii(name) || name.len() > NAME.len();
     if beyond_v7 && (!splits || !records.is_empty()) {
-        records.push(("path", name.to_vec()));
+        records.push(("path".to_owned(), name.to_vec()));
     }
     records.sort_unstable();
     records
 }
 
-fn write_pax(name: &[u8], records: &[(&str, Vec<u8>)], out: &mut Vec<u8>) {
+fn write_pax(name: &[u8], records: &[(String, Vec<u8>)], out: &mut Vec<u8>) {
     let mut data = Vec::new();
     for (key, value) in records {
         append_record(key, value, &mut data);

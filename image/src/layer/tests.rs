@@ -92,7 +92,7 @@ fn model(tree: &[Node], case: &Case, directory: &Path) -> Vec<Entry> {
             }
             other => panic!("{other}"),
         };
-        Entry { path: node.path.clone(), mode, uid: case.uid, gid: case.gid, kind }
+        Entry::new(&node.path, mode, kind).owned_by(case.uid, case.gid)
     };
     let parents = tree.iter().filter(|node| directory != node.path && directory.starts_with(&node.path));
     let mut parents: Vec<Entry> = parents.map(|node| entry(node).owned_by(node.uid, node.gid)).collect();

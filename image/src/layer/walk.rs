@@ -77,7 +77,7 @@ fn entry(
         return Ok(None);
     };
     let mode = metadata.mode() & 0o7777;
-    Ok(Some(Entry { path: name.to_owned(), mode, uid: ownership.uid, gid: ownership.gid, kind }))
+    Ok(Some(Entry::new(name, mode, kind).owned_by(ownership.uid, ownership.gid)))
 }
 
 /// The entries of the parents of a directory in the image, `/` excluded, outermost first.
