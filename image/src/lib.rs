@@ -1,6 +1,7 @@
 //! OCI images: references, manifests, layers, stores and registries.
 
 pub mod archive;
+pub mod artifact;
 mod blob_file;
 mod config;
 pub mod convert;
@@ -8,6 +9,7 @@ mod copy;
 pub mod daemon;
 mod decompress;
 mod descriptor;
+pub mod diff;
 mod digest;
 mod format;
 mod json;
@@ -51,3 +53,4 @@ pub use reference::{DOCKER_HUB, InvalidReference, Reference};
 pub use registry::{Registry, RegistryConfig};
 pub use store::{BlobOpener, BlobOutcome, BlobSource, Image, ImageStore};
 pub use store_error::StoreError;
+pub use unpack::UnpackError;

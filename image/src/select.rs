@@ -1,7 +1,8 @@
 //! From what a name points to, to the image for a platform: indexes are followed, the configuration is read.
 
 use crate::{
-    Config, Descriptor, Image, IndexManifest, Manifest, ManifestContent, Platform, Reference, StoreError,
+    Config, Descriptor, Image, IndexManifest, Manifest, ManifestContent, MediaType, Platform, Reference,
+    StoreError,
 };
 
 /// How deep indexes may stand in indexes.
@@ -47,6 +48,9 @@ pub(crate) fn image(
     let mut index = None;
     let mut manifest = first;
     for _ in 0..=DEPTH {
+        if let Some(what) = not_an_image(&manifest) {
+            return Err(StoreError::NotAnImage { reference: reference.familiar(), what });
+        }
         let child = match manifest.content() {
             ManifestContent::Image(image) => {
                 let config = config(reference, &image.config, config_of)?;
@@ -65,6 +69,27 @@ pub(crate) fn image(
         manifest = next;
     }
     Err(contradiction(reference, format!("indexes stand in indexes more than {DEPTH} deep")))
+}
+
+const BUILDKIT_CACHE: &str = "application/vnd.buildkit.cacheconfig.v0";
+
+/// What it is instead, when it is certainly no image.
+fn not_an_image(manifest: &Manifest) -> Option<String> {
+    let is_cache = |blob: &Descriptor| blob.media_type.as_str() == BUILDKIT_CACHE;
+    match manifest.content() {
+        ManifestContent::Image(image) if is_cache(&image.config) => {
+            Some("the build cache of BuildKit (`--cache-to type=registry`)".to_owned())
+        }
+        // Before BuildKit 0.21, an index of layers.
+        ManifestContent::Index(index) if index.manifests.iter().any(is_cache) => {
+            Some("the build cache of BuildKit (`--cache-to type=registry`, in its old form)".to_owned())
+        }
+        ManifestContent::Image(image) if image.config.media_type == MediaType::Empty => {
+            let declared = image.other.get("artifactType").and_then(serde_json::Value::as_str);
+            Some(format!("an artifact of type `{}`", declared.unwrap_or("unknown")))
+        }
+        _ => None,
+    }
 }
 
 fn config(
@@ -90,7 +115,7 @@ mod tests {
     use serde_json::Map;
 
     use super::*;
-    use crate::{Digest, ManifestFormat, MediaType};
+    use crate::{Digest, ImageManifest, ManifestFormat};
 
     fn index(offered: &[Option<(&str, Option<&str>)>]) -> IndexManifest {
         let descriptor = |(number, platform): (usize, &Option<(&str, Option<&str>)>)| {
@@ -123,6 +148,29 @@ mod tests {
         ];
         for (offered, wanted, expected) in table {
             assert_eq!(choose(&index(offered), &wanted).map(|chosen| chosen.size), expected, "{offered:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_image_is_called_by_its_name() {
+        let blob = |text: &str| Descriptor::new(text.into(), Digest::of(b""), 0);
+        let cache = blob(BUILDKIT_CACHE);
+        let mut old_cache = index(&[None]);
+        old_cache.manifests.push(cache.clone());
+        let mut artifact =
+            ImageManifest::new(ManifestFormat::Oci, blob(MediaType::Empty.as_str()), Vec::new());
+        artifact.other.insert("artifactType".to_owned(), "application/spdx+json".into());
+        let table = [
+            (Manifest::image(ImageManifest::new(ManifestFormat::Oci, cache, Vec::new())), "BuildKit"),
+            (Manifest::index(old_cache), "BuildKit"),
+            (Manifest::image(artifact), "application/spdx+json"),
+        ];
+        for (manifest, expected) in table {
+            let reference = "app".parse().unwrap();
+            let again = |_: &Descriptor| Ok(manifest.clone());
+            let result = image(&reference, manifest.clone(), &Platform::host(), again, |_| Ok(Vec::new()));
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("not an image"), "{error}");
         }
     }
 

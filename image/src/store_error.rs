@@ -92,6 +92,14 @@ pub enum StoreError {
         #[source]
         source: InvalidConfig,
     },
+    /// It is something else than an image that can be run.
+    #[error("`{reference}` is {what}, not an image")]
+    NotAnImage {
+        /// The name.
+        reference: String,
+        /// What it is.
+        what: String,
+    },
     /// What the image is made of contradicts itself (an index that contains itself, layers without a DiffID, ...).
     #[error("the image `{reference}` contradicts itself: {reason}")]
     Contradiction {

@@ -9,11 +9,11 @@ mod error;
 pub(crate) mod header;
 pub(crate) mod name;
 mod policy;
-mod reader;
+pub(crate) mod reader;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod whiteout;
+pub(crate) mod whiteout;
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -1,8 +1,12 @@
 //! `longshore image`: the images of the local store and elsewhere.
 
+mod append;
+mod artifact;
 mod copy;
+mod diff;
 mod digest;
 mod inspect;
+mod snapshot;
 
 use std::time::Duration;
 
@@ -48,6 +52,16 @@ pub(crate) enum ImageCommand {
     /// oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], docker-daemon:NAME and
     /// containers-storage:NAME (podman). Without a format, the copy is the same to the byte.
     Copy(copy::CopyArguments),
+    /// Put directories as layers on an image, without buildpacks
+    Append(append::AppendArguments),
+    /// Write down what a directory has now, for `append --since`
+    Snapshot(snapshot::SnapshotArguments),
+    /// Show in which layers, files and configuration fields two images differ
+    Diff(diff::DiffArguments),
+    /// Push a file as an artifact about an image
+    Attach(artifact::AttachArguments),
+    /// List the artifacts about an image
+    Referrers(artifact::ReferrersArguments),
     /// Remove what no name in the local store needs any more
     Prune,
 }
@@ -70,6 +84,11 @@ pub(crate) fn run(command: ImageCommand) -> anyhow::Result<()> {
         ImageCommand::Inspect(arguments) => inspect::run(&images, &arguments, policy),
         ImageCommand::Digest(arguments) => digest::run(&images, &arguments, policy),
         ImageCommand::Copy(arguments) => copy::run(&images, &directories, &arguments, policy),
+        ImageCommand::Append(arguments) => append::run(&images, &arguments, policy),
+        ImageCommand::Snapshot(arguments) => snapshot::run(&arguments),
+        ImageCommand::Diff(arguments) => diff::run(&images, &arguments, policy),
+        ImageCommand::Attach(arguments) => artifact::attach(&images, &arguments),
+        ImageCommand::Referrers(arguments) => artifact::referrers(&images, &arguments),
         ImageCommand::Prune => prune(&images, GRACE),
     }
 }

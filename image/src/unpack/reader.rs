@@ -13,7 +13,7 @@ use crate::DiffId;
 const RECORDS_LIMIT: u64 = 1 << 20;
 
 /// A tar that is being read.
-pub(super) struct TarReader<R> {
+pub(crate) struct TarReader<R> {
     inner: R,
     hasher: Sha256,
     limits: Limits,
@@ -25,12 +25,12 @@ pub(super) struct TarReader<R> {
 }
 
 impl<R: Read> TarReader<R> {
-    pub(super) fn new(inner: R, limits: Limits) -> Self {
+    pub(crate) fn new(inner: R, limits: Limits) -> Self {
         Self { inner, hasher: Sha256::new(), limits, read: 0, entries: 0, content: 0, padding: 0 }
     }
 
     /// The next entry; `None` at the end, which has been read to the last byte then.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, UnpackError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, UnpackError> {
         let mut records: Option<Records> = None;
         loop {
             self.skip_content()?;
@@ -103,7 +103,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Fills `buffer` with content of the current entry, which has at least as much left.
-    pub(super) fn content(&mut self, buffer: &mut [u8]) -> Result<(), UnpackError> {
+    pub(crate) fn content(&mut self, buffer: &mut [u8]) -> Result<(), UnpackError> {
         self.content = self
             .content
             .checked_sub(buffer.len() as u64)
@@ -169,7 +169,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The digest of all that was read, how many bytes that were, and how many entries.
-    pub(super) fn finish(self) -> (DiffId, u64, u64) {
+    pub(crate) fn finish(self) -> (DiffId, u64, u64) {
         (DiffId::from_hasher(self.hasher), self.read, self.entries)
     }
 }

@@ -17,7 +17,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 const RESERVED: &[u8] = b".wh..wh.";
 
 /// What an entry with a name of a whiteout means.
-pub(super) enum Whiteout<'a> {
+pub(crate) enum Whiteout<'a> {
     /// Nothing of the directory comes from lower layers.
     Opaque { directory: &'a [u8] },
     /// The file or directory does not come from lower layers.
@@ -27,7 +27,7 @@ pub(super) enum Whiteout<'a> {
 }
 
 /// The whiteout that a path is, if it is one.
-pub(super) fn parse(path: &[u8]) -> Option<Result<Whiteout<'_>, &'static str>> {
+pub(crate) fn parse(path: &[u8]) -> Option<Result<Whiteout<'_>, &'static str>> {
     let (directory, base) = name::split(path);
     let hidden = base.strip_prefix(PREFIX)?;
     Some(match hidden {

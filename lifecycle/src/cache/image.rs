@@ -15,6 +15,11 @@ use longshore_image::{
 use super::{Cache, CacheError, CacheUpdate};
 use crate::image_layers;
 
+/// The type of the configuration: a cache is no image to run, and clients that are asked to say so.
+const CACHE_CONFIG: &str = "application/vnd.longshore.cache.config.v1+json";
+/// The annotation by which containerd and BuildKit tell the DiffID of a layer.
+const UNCOMPRESSED: &str = "containerd.io/uncompressed";
+
 /// A cache in an image of a registry, or of any other store.
 pub struct ImageCache {
     store: Arc<dyn ImageStore>,
@@ -159,10 +164,15 @@ impl CacheUpdate for ImageUpdate<'_> {
         config.set_created(crate::default_created());
         config.set_diff_ids(&self.layers.iter().map(|(diff_id, _)| *diff_id).collect::<Vec<_>>());
         let bytes = config.to_bytes();
-        let media_type = MediaType::Config(ManifestFormat::Oci);
+        let media_type = MediaType::Other(CACHE_CONFIG.to_owned());
         let descriptor = Descriptor::new(media_type, Digest::of(&bytes), bytes.len() as u64);
         self.write(&descriptor, &BlobSource::Bytes(bytes))?;
-        let layers = self.layers.iter().map(|(_, descriptor)| descriptor.clone()).collect();
+        let layers = self.layers.iter().map(|(diff_id, descriptor)| {
+            let mut descriptor = descriptor.clone();
+            descriptor.annotations.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
+            descriptor
+        });
+        let layers = layers.collect();
         let manifest = Manifest::image(ImageManifest::new(ManifestFormat::Oci, descriptor, layers));
         let cache = self.cache;
         cache.store.put_manifest(&cache.reference, &manifest).map_err(cache.failed())

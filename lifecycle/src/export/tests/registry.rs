@@ -149,7 +149,13 @@ fn a_cache_image_holds_what_a_cache_directory_holds() {
     write(&directory);
     let cache = open();
     assert_eq!(cache.metadata().unwrap(), directory.metadata().unwrap());
-    let first = remote.resolve(&reference.to_string()).manifest.digest();
+    let image = remote.resolve(&reference.to_string());
+    let manifest = image.manifest.as_image().unwrap();
+    assert_eq!(manifest.config.media_type.as_str(), "application/vnd.longshore.cache.config.v1+json");
+    for (layer, diff_id) in manifest.layers.iter().zip(image.config.diff_ids()) {
+        assert_eq!(layer.annotations["containerd.io/uncompressed"], diff_id.to_string());
+    }
+    let first = image.manifest.digest();
     write(&cache);
     assert_eq!(
         remote.resolve(&reference.to_string()).manifest.digest(),
