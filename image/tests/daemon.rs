@@ -91,6 +91,11 @@ fn a_layer_of_one_image_goes_into_another_and_images_are_found_by_id() {
     let by_id = store.resolve(&id.to_string().parse().unwrap(), &Platform::host()).unwrap().unwrap();
     assert_eq!(by_id.config.label("label"), Some("second"));
 
+    // What the daemon has is not sent again, so it need not even be readable.
+    let unreadable = BlobOpener::new(|| panic!("the layer is in the daemon"));
+    let fourth = put("fourth:1", "fourth", BlobSource::Lazy(unreadable));
+    dockerd.docker(&["image", "inspect", &fourth.to_string()]).success();
+
     // An image that is there already only gets its name.
     put("third:1", "second", BlobSource::Lazy(of_first));
     let inspect = ["image", "inspect", "--format={{.Id}}", "third:1"];

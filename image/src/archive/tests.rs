@@ -33,6 +33,7 @@ impl Place {
             names: &names,
             layout_name: None,
             platform: &platform,
+            omitted: &std::collections::BTreeSet::new(),
         };
         write(File::create(self.path()).unwrap(), &self.path(), &image).unwrap();
         manifest

@@ -1,6 +1,6 @@
 //! Writes archives that are an OCI image layout and a `docker save` at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -28,6 +28,8 @@ pub struct ArchivedImage<'a> {
     pub layout_name: Option<&'a str>,
     /// Which image of an index tools get that know no indexes.
     pub platform: &'a Platform,
+    /// Blobs whose files are left empty, because the reader of the archive has them.
+    pub omitted: &'a BTreeSet<Digest>,
 }
 
 /// Writes an archive: entries sorted by name, with fixed times and ids, so that the same image gives the same bytes.
@@ -42,6 +44,10 @@ pub fn write(out: impl Write, path: &Path, image: &ArchivedImage<'_>) -> Result<
     tar.append(&Entry::directory("blobs", 0o755), 0, std::io::empty())?;
     tar.append(&Entry::directory("blobs/sha256", 0o755), 0, std::io::empty())?;
     for blob in parts.blobs.values() {
+        if image.omitted.contains(&blob.digest) {
+            tar.file(&blob_name(blob), b"")?;
+            continue;
+        }
         let reader: Box<dyn Read + Send> = match parts.manifests.get(&blob.digest) {
             Some(manifest) => Box::new(std::io::Cursor::new(manifest.raw().clone())),
             None => image.store.open_blob(image.reference, blob)?,

@@ -1,6 +1,6 @@
 //! An archive as a place to copy images to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{BufWriter, Cursor, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -112,6 +112,7 @@ impl ImageStore for ArchiveWriter {
             names: &self.names,
             layout_name: self.layout_name.as_deref(),
             platform: &self.platform,
+            omitted: &BTreeSet::new(),
         };
         write::write(BufWriter::with_capacity(1 << 20, file.as_file()), &self.path, &image)?;
         let readable = fs::Permissions::from_mode(0o644);

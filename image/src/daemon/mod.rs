@@ -7,11 +7,12 @@ mod address;
 mod connections;
 mod error;
 mod load;
+mod omit;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read, Write as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use address::Address;
 use bollard::query_parameters::TagImageOptionsBuilder;
@@ -26,8 +27,8 @@ use crate::layout::LayoutName;
 use crate::reference::DOCKER_HUB;
 use crate::verify::VerifiedReader;
 use crate::{
-    BlobOutcome, BlobSource, Descriptor, Digest, Image, ImageId, ImageStore, Manifest, Platform, Reference,
-    StoreError,
+    BlobOutcome, BlobSource, Descriptor, DiffId, Digest, Image, ImageId, ImageStore, Manifest, Platform,
+    Reference, StoreError,
 };
 
 /// Seconds that the daemon may take to go on with an answer: it unpacks layers before it does.
@@ -44,6 +45,10 @@ pub struct DaemonStore {
     pending: Mutex<HashMap<Digest, BlobSource>>,
     /// Manifests that wait for their index.
     children: Mutex<HashMap<Digest, Manifest>>,
+    /// The layers of images that the daemon has.
+    known: Mutex<Vec<Vec<DiffId>>>,
+    /// Whether layers that it has need not be sent.
+    looks_layers_up: OnceLock<bool>,
     /// What was exported, by image id.
     exported: Mutex<HashMap<String, Arc<Archive>>>,
 }
@@ -89,7 +94,17 @@ impl DaemonStore {
         })?;
         let handle = runtime.handle().clone();
         let (pending, children, exported) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { docker, address, runtime: Some(runtime), handle, pending, children, exported })
+        Ok(Self {
+            docker,
+            address,
+            runtime: Some(runtime),
+            handle,
+            pending,
+            children,
+            known: Mutex::default(),
+            looks_layers_up: OnceLock::new(),
+            exported,
+        })
     }
 
     fn failed(&self, action: String) -> impl FnOnce(bollard::errors::Error) -> DaemonError {
@@ -205,7 +220,11 @@ impl From<DaemonError> for StoreError {
 impl ImageStore for DaemonStore {
     fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<Option<Image>, StoreError> {
         let Some(archive) = self.archive(reference)? else { return Ok(None) };
-        archive.resolve(reference, platform)
+        let image = archive.resolve(reference, platform)?;
+        if let Some(image) = &image {
+            lock(&self.known).push(image.config.diff_ids());
+        }
+        Ok(image)
     }
 
     fn has_blob(&self, reference: &Reference, digest: Digest) -> Result<bool, StoreError> {
@@ -268,6 +287,7 @@ impl ImageStore for DaemonStore {
         {
             return Ok(());
         }
+        let omitted = self.omittable(reference, manifest)?;
         let image = ArchivedImage {
             store: self,
             reference,
@@ -275,8 +295,15 @@ impl ImageStore for DaemonStore {
             names: &[name],
             layout_name: None,
             platform: &Platform::host(),
+            omitted: &omitted,
         };
-        load::load(self, &image)
+        match load::load(self, &image) {
+            Err(error) if !omitted.is_empty() => {
+                tracing::debug!("the daemon needs all layers of `{}`: {error}", reference.familiar());
+                load::load(self, &ArchivedImage { omitted: &BTreeSet::new(), ..image })
+            }
+            other => other,
+        }
     }
 }
 
