@@ -230,9 +230,10 @@ fn previous_image(input: &AnalyzeInput<'_>, reference: &Reference) -> Result<Opt
     }
 }
 
-/// What the previous image says about its layers; `None` when it was not built by a lifecycle or says nonsense.
+/// What the previous image says about its layers: nothing when no lifecycle built it, and `None` when it says nonsense.
 fn metadata(image: &Image) -> Option<LifecycleMetadata> {
-    let label = image.config.label(LIFECYCLE_METADATA_LABEL)?;
+    let label = image.config.label(LIFECYCLE_METADATA_LABEL).filter(|label| !label.is_empty());
+    let Some(label) = label else { return Some(LifecycleMetadata::default()) };
     match serde_json::from_str(label) {
         Ok(metadata) => Some(metadata),
         Err(error) => {

@@ -67,18 +67,24 @@ fn a_rebuild_knows_the_layers_and_restores_sbom_files() {
     assert!(!sbom.exists());
 }
 
+/// Spec: platform.md "`analyzer`": "`image` MUST describe the `<previous-image>`, if accessible". One without the label was
+/// left out.
 #[test]
-fn an_image_that_no_lifecycle_built_is_as_good_as_none() {
+fn an_image_that_no_lifecycle_built_is_described_and_a_broken_one_is_as_good_as_none() {
     let fixture = Fixture::new();
-    for (name, label) in [("plain:1", None), ("broken:1", Some("{\"app\":1"))] {
-        base_image(&fixture.store, name, "x", |config| {
+    for (name, label, is_described) in
+        [("plain:1", None, true), ("empty:1", Some(""), true), ("broken:1", Some("{\"app\":1"), false)]
+    {
+        let image = base_image(&fixture.store, name, "x", |config| {
             if let Some(label) = label {
                 config.set_label(LIFECYCLE_METADATA_LABEL, label);
             }
         });
         let run = offered("run:1", &[]);
         let output = analyze(&AnalyzeInput { previous_image: Some(name), ..input(&fixture, &run) }).unwrap();
-        assert_eq!(output.analyzed.previous_reference(), None, "{name}");
+        let digest = image.manifest.digest().to_string();
+        let reference = output.analyzed.previous_reference();
+        assert_eq!(reference.is_some_and(|text| text.ends_with(&digest)), is_described, "{name}");
         assert_eq!(output.analyzed.metadata, LifecycleMetadata::default());
     }
 }
