@@ -36,7 +36,11 @@ pub(super) fn ensure_owner(uid: u32, gid: u32, directories: &[&Path]) -> Result<
     for directory in directories {
         match fs::metadata(directory) {
             Ok(metadata) if can_write(&metadata, uid, gid) => {}
-            Ok(_) => change_owner(directory, uid, gid)?,
+            // Volumes may be mounted elsewhere and linked to.
+            Ok(_) => {
+                let failed = |source| PrivilegeError::Owner { path: (*directory).to_owned(), source };
+                change_owner(&fs::canonicalize(directory).map_err(failed)?, uid, gid)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(PrivilegeError::Owner { path: (*directory).to_owned(), source }),
         }
@@ -89,7 +93,28 @@ pub(super) fn home(uid: u32) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    /// The owner of the link was changed, and the volume behind it stayed root's.
+    #[test]
+    fn a_volume_behind_a_link_changes_its_owner_but_links_in_it_do_not_lead_out() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir_all(path("volume/inner")).unwrap();
+        fs::write(path("outside"), "").unwrap();
+        symlink(path("outside"), path("volume/inner/out")).unwrap();
+        symlink(path("volume"), path("link")).unwrap();
+        let owner = |name: &str| fs::symlink_metadata(path(name)).unwrap().uid();
+        let before = owner("outside");
+        let expected = if is_root() { 12345 } else { before };
+        ensure_owner(12345, 12345, &[&path("link"), &path("gone")]).unwrap();
+        for name in ["volume", "volume/inner", "volume/inner/out"] {
+            assert_eq!(owner(name), expected, "{name}");
+        }
+        assert_eq!(owner("outside"), before);
+    }
 
     #[test]
     fn roots_home_is_known() {

@@ -190,3 +190,55 @@ fn a_registry_that_is_gone_moves_no_name() {
     let error = export(&ExportInput { target, ..fixture.input(&images) }).unwrap_err();
     assert!(matches!(error, ExportError::Store { .. }), "{error}");
 }
+
+/// Spec: platform.md "`analyzer`": the previous image may be any image reference.
+#[test]
+fn layers_are_reused_from_a_previous_image_on_another_registry() {
+    let mut fixture = Fixture::new();
+    let (old, new) = (Remote::start(), Remote::start());
+    let run = old.push(&fixture.image("run:1"), &fixture.store, "base/run:1");
+    let names = RunImageNames { image: run, mirrors: Vec::new() };
+    let offered = RunImages::Run(longshore_cnb::run::Run { images: vec![names] });
+    let first = [old.server.reference("team/app:1")];
+    let second = [new.server.reference("team/app:2")];
+    let layers = fixture.path("new");
+    let mut build = |images: &[String]| {
+        fixture.analyzed = analyze(&AnalyzeInput {
+            platform_api: PlatformApi::latest(),
+            image: &images[0],
+            tags: &[],
+            previous_image: Some(&first[0]),
+            run_image: None,
+            run_images: &offered,
+            cache_image: None,
+            layers: MappedDirectory { host: layers.clone(), name: "/layers".into() },
+            skip_layers: false,
+            owner: None,
+            platform: Platform::linux("amd64"),
+            target: old.store.clone(),
+            run_image_store: old.store.clone(),
+            identify: Identify::ByDigest,
+        })
+        .unwrap()
+        .analyzed;
+        // The launch layer is only in the previous image.
+        let directory = fixture.path("layers/acme_web/deps");
+        let exported = export(&ExportInput {
+            target: old.store.clone(),
+            run_images: old.store.clone(),
+            ..fixture.input(images)
+        })
+        .unwrap();
+        if directory.exists() {
+            fs::remove_dir_all(directory).unwrap();
+        }
+        exported
+    };
+    let (before, after) = (build(&first), build(&second));
+    assert!(after.reused_layers > 0 && after.added_layers == 0, "{}", after.added_layers);
+    assert_eq!(after.manifest.digest(), before.manifest.digest());
+    let image = new.resolve(&second[0]);
+    for blob in &image.manifest.as_image().unwrap().layers {
+        assert!(new.store.has_blob(&image.reference, blob.digest).unwrap(), "{}", blob.digest);
+    }
+}
