@@ -56,16 +56,14 @@ mod tests {
     #[test]
     fn the_longest_common_beginning_counts() {
         let [a, b, c] = ["a", "b", "c"].map(|text| DiffId::of(text.as_bytes()));
-        let table: &[(&[&[DiffId]], &[DiffId], usize)] = &[
-            (&[], &[a], 0),
-            (&[&[a]], &[b, a], 0),
-            (&[&[a], &[a, b, c]], &[a, b], 2),
-            (&[&[a, c], &[a]], &[a, b], 1),
-            (&[&[a, b]], &[a, b, c], 2),
-        ];
-        for (known, wanted, expected) in table {
-            let known: Vec<_> = known.iter().map(|image| image.to_vec()).collect();
-            assert_eq!(common_prefix(&known, wanted), *expected);
+        for (known, wanted, expected) in [
+            (vec![], vec![a], 0),
+            (vec![vec![a]], vec![b, a], 0),
+            (vec![vec![a], vec![a, b, c]], vec![a, b], 2),
+            (vec![vec![a, c], vec![a]], vec![a, b], 1),
+            (vec![vec![a, b]], vec![a, b, c], 2),
+        ] {
+            assert_eq!(common_prefix(&known, &wanted), expected, "{known:?} {wanted:?}");
         }
     }
 }
