@@ -16,6 +16,7 @@ mod build;
 mod buildpacks;
 mod conformance;
 mod containers;
+mod image;
 mod publish;
 mod reproducible;
 mod run;

@@ -1,6 +1,6 @@
 //! JSON as Go's `encoding/json` writes it, where other tools compare bytes or digests.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Compact JSON with `<`, `>`, `&`, U+2028 and U+2029 escaped, which Go does and serde does not. These characters
@@ -22,6 +22,15 @@ pub(crate) fn to_go_bytes<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>
         }
     }
     Ok(escaped.into_bytes())
+}
+
+/// Go writes what is empty as null, where others leave it out: for `deserialize_with`.
+pub(crate) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The fields named in `order`, in that order, then all others as they stood.

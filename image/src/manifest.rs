@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Descriptor, Digest, ManifestFormat, MediaType};
+use crate::{Descriptor, Digest, ManifestFormat, MediaType, json};
 
 /// The largest manifest that is read or written, in bytes: what distribution 2.8 accepts.
 pub const MANIFEST_LIMIT: usize = 4 << 20;
@@ -41,9 +41,10 @@ pub struct ImageManifest {
     /// The configuration blob.
     pub config: Descriptor,
     /// The layers, lowest first.
+    #[serde(deserialize_with = "json::null_is_empty")]
     pub layers: Vec<Descriptor>,
     /// Free annotations, sorted.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "json::null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// All other fields (`subject`, `artifactType`, ...), kept as they are.
     #[serde(flatten)]
@@ -74,9 +75,10 @@ pub struct IndexManifest {
     /// Which family the index is of.
     pub media_type: MediaType,
     /// The manifests, in order of preference.
+    #[serde(deserialize_with = "json::null_is_empty")]
     pub manifests: Vec<Descriptor>,
     /// Free annotations, sorted.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "json::null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// All other fields, kept as they are.
     #[serde(flatten)]
@@ -316,6 +318,23 @@ mod tests {
         }
         let long = format!("{}{}", image(""), " ".repeat(MANIFEST_LIMIT));
         assert!(matches!(parse(&long, ""), Err(InvalidManifest::TooLarge(_))));
+    }
+
+    /// Some registries answer with null where Go has an empty map or list.
+    #[test]
+    fn null_is_empty() {
+        let digest = Digest::of(b"x");
+        let text = format!(
+            r#"{{"schemaVersion":2,"annotations":null,"layers":null,"config":{{"digest":"{digest}","size":1,"annotations":null}}}}"#
+        );
+        let manifest = parse(&text, OCI).unwrap();
+        let image = manifest.as_image().unwrap();
+        assert!(image.layers.is_empty() && image.annotations.is_empty());
+        let index = r#"{"schemaVersion":2,"manifests":null}"#;
+        assert_eq!(
+            parse(index, OCI_INDEX).unwrap().content(),
+            parse(&super::tests::index(OCI_INDEX), "").unwrap().content()
+        );
     }
 
     proptest::proptest! {

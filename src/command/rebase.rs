@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use longshore_cnb::PlatformApi;
-use longshore_image::{Platform, Reference};
+use longshore_image::{CopyRequest, Digest, Platform, Reference};
 use longshore_lifecycle::Identify;
 use longshore_lifecycle::rebase::{RebaseInput, rebase};
 
+use super::shared::FormatArguments;
 use crate::directories::Directories;
 use crate::images::{Images, Places};
 use crate::output;
@@ -42,6 +43,8 @@ pub(crate) struct RebaseArguments {
     /// A registry without valid certificates; may be given several times
     #[arg(long, value_name = "HOST")]
     insecure_registry: Vec<String>,
+    #[command(flatten)]
+    formats: FormatArguments,
 }
 
 /// Rebases.
@@ -66,6 +69,8 @@ pub(crate) fn run(arguments: &RebaseArguments) -> anyhow::Result<()> {
         run_image_store: Arc::new(Places::new(&images, policy)?),
         identify: Identify::ByDigest,
     })?;
+    let names = || std::iter::once(&arguments.image).chain(&arguments.tag);
+    let digest = converted(&images, arguments, names())?.unwrap_or(rebased.manifest.digest());
     if let Some(directory) = &arguments.report_output_dir {
         fs_err::create_dir_all(directory)?;
         fs_err::write(directory.join("report.toml"), rebased.report.to_document())?;
@@ -74,7 +79,36 @@ pub(crate) fn run(arguments: &RebaseArguments) -> anyhow::Result<()> {
     output::result(format_args!(
         "Successfully rebased image {} {}",
         output::symbol(arguments.image.familiar()),
-        rebased.manifest.digest()
+        digest
     ));
     Ok(())
+}
+
+/// Gives the rebased images the formats that were asked for; the digest then. Without any, they keep those they had.
+fn converted<'a>(
+    images: &Images,
+    arguments: &RebaseArguments,
+    names: impl Iterator<Item = &'a Reference>,
+) -> anyhow::Result<Option<Digest>> {
+    let FormatArguments { layer_format, manifest_format } = arguments.formats;
+    if layer_format.is_none() && manifest_format.is_none() {
+        return Ok(None);
+    }
+    let store = images.destination(arguments.publish)?;
+    let mut digest = None;
+    for name in names {
+        let copied = longshore_image::copy(&CopyRequest {
+            source: &store,
+            from: name,
+            target: store.as_ref(),
+            to: name,
+            platform: None,
+            layers: layer_format,
+            manifest: manifest_format,
+            sink: &images.local().sink(),
+            same_place: true,
+        })?;
+        digest.get_or_insert(copied.digest());
+    }
+    Ok(digest)
 }

@@ -1,0 +1,255 @@
+//! `longshore image`: copies between all places and forms, and what other projects' tools make of them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use longshore_test_support::layout::{Files, Layout};
+use longshore_test_support::registry::{Fault, FaultyRegistry};
+use longshore_test_support::{DockerRegistry, Dockerd, Podman, TestEnvironment, skopeo};
+use serde_json::{Value, json};
+
+use crate::LONGSHORE;
+
+/// An image of one layer with a file, in the local store as `app`; its text is in the file, for that of each test.
+fn environment(text: &str) -> TestEnvironment {
+    let environment = TestEnvironment::new(LONGSHORE);
+    let mut files = Files::default();
+    files.folder("etc", 0o755, (0, 0)).file("etc/text", 0o644, text).file("etc/other", 0o600, "other");
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {"Env": ["A=1"], "Cmd": ["/x"]}});
+    let layout = Layout::open(&environment.store());
+    let _ = layout.image("docker.io/library/app:latest", config, &[files.archive()]);
+    environment.hand_over();
+    environment
+}
+
+fn types(manifest: &Value) -> Vec<&str> {
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    let mut types: Vec<&str> = layers.map(|layer| layer["mediaType"].as_str().unwrap()).collect();
+    types.push(manifest["config"]["mediaType"].as_str().unwrap());
+    types.push(manifest["mediaType"].as_str().unwrap());
+    types
+}
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn a_copy_is_the_same_wherever_it_goes() {
+    let environment = environment("a copy is the same");
+    let registry = DockerRegistry::start();
+    let digest = environment.digest("app");
+    let places = [
+        format!("docker://{}", registry.reference("team/app:v1")),
+        "oci:layout:app:v1".to_owned(),
+        "oci-archive:oci.tar:docker.io/library/app:v1".to_owned(),
+        "docker-archive:docker.tar:app:v1".to_owned(),
+        "back".to_owned(),
+    ];
+    let mut from = "app".to_owned();
+    for place in &places {
+        environment.longshore(&["image", "copy", &from, place]).success().says(&digest);
+        environment.longshore(&["image", "digest", place]).success().says(&digest);
+        from.clone_from(place);
+    }
+    assert_eq!(environment.digest("back"), digest);
+    let path = |name: &str| environment.path(name).display().to_string();
+    let found = [
+        format!("docker://{}", registry.reference("team/app:v1")),
+        format!("oci:{}:app:v1", path("layout")),
+        format!("oci-archive:{}", path("oci.tar")),
+    ];
+    for source in &found {
+        assert_eq!(skopeo::inspect(source)["Digest"], digest.as_str(), "{source}");
+    }
+    // Of this one skopeo makes a manifest of its own.
+    skopeo::copy(&format!("docker-archive:{}", path("docker.tar")), &format!("oci:{}:x", path("out")));
+    environment.longshore(&["image", "copy", "gone", "oci:x"]).fails_with(1).says("gone");
+}
+
+#[test]
+fn archives_and_storages_of_docker_and_podman() {
+    let environment = environment("archives and storages");
+    environment.longshore(&["image", "copy", "app", "docker-archive:app.tar:app:v1"]).success();
+    let archive = environment.path("app.tar").display().to_string();
+    let podman = Podman::new();
+    podman.podman(&["load", "--quiet", "--input", &archive]).success().says("docker.io/library/app:v1");
+    let dockerd = Dockerd::start();
+    dockerd.docker(&["load", "--quiet", "--input", &archive]).success().says("app:v1");
+    let socket = format!("unix://{}", dockerd.socket().display());
+    let longshore = |arguments: &[&str]| {
+        let mut command = environment.command();
+        longshore_test_support::Outcome::of(command.env("DOCKER_HOST", &socket).args(arguments))
+    };
+    longshore(&["image", "copy", "app", "docker-daemon:copied:v2"]).success();
+    dockerd.docker(&["image", "inspect", "copied:v2"]).success();
+    longshore(&["image", "copy", "docker-daemon:copied:v2", "back"]).success();
+    let config = |name: &str| environment.longshore(&["image", "inspect", "--config", name]).success().stdout;
+    assert_eq!(
+        config("back"),
+        config("app"),
+        "the image is the same, whatever the daemon makes of its manifest"
+    );
+}
+
+#[test]
+fn dual_is_pulled_by_everybody() {
+    let environment = environment("dual is pulled by everybody");
+    let registry = DockerRegistry::start();
+    let name = registry.reference("dual:v1");
+    let target = format!("docker://{name}");
+    environment.longshore(&["image", "copy", "app", &target, "--layer-format", "dual"]).success();
+    let index = skopeo::manifest(&target);
+    let children = index["manifests"].as_array().unwrap();
+    assert_eq!(children.len(), 2);
+    assert_eq!(children[0]["annotations"], Value::Null);
+    assert_eq!(children[1]["annotations"]["io.github.containers.compression.zstd"], "true");
+    let child = |index: usize| {
+        let digest = children[index]["digest"].as_str().unwrap();
+        skopeo::manifest(&format!("docker://{}@{digest}", registry.reference("dual")))
+    };
+    assert!(types(&child(0))[0].ends_with("tar+gzip") && types(&child(1))[0].ends_with("tar+zstd"));
+    assert_eq!(child(0)["config"]["digest"], child(1)["config"]["digest"]);
+    Podman::new().pull(&name, None);
+    Dockerd::start().docker(&["pull", "--quiet", &name]).success();
+    environment.longshore(&["image", "copy", &target, "oci:whole:x", "--all"]).success();
+    let whole = format!("oci:{}:x", environment.path("whole").display());
+    assert_eq!(skopeo::manifest(&whole), index);
+}
+
+#[test]
+fn families_do_not_mix_and_auto_falls_back() {
+    let environment = environment("families do not mix");
+    let copy = |target: &str, more: &[&str]| {
+        environment.longshore(&[&["image", "copy", "app", target][..], more].concat())
+    };
+    copy("docker", &["--manifest-format", "docker"]).success();
+    let manifest = environment.longshore(&["image", "inspect", "--raw", "docker"]).success().stdout;
+    assert!(types(&parse(&manifest)).iter().all(|text| text.contains("docker")), "{manifest}");
+    copy("x", &["--manifest-format", "docker", "--layer-format", "tar+zstd"]).fails_with(1).says("zstd");
+    copy("x", &["--manifest-format", "docker", "--layer-format", "dual"]).fails_with(1).says("dual");
+
+    let registry = FaultyRegistry::start([Fault::DockerOnly]);
+    let target = format!("docker://{}/app:v1", registry.host());
+    copy(&target, &[]).fails_with(1).says("manifest type is not supported");
+    let auto = ["--manifest-format", "auto", "--layer-format", "tar+zstd"];
+    copy(&target, &auto).success().says("using Docker's");
+    registry.assert_tags_are_complete();
+    let manifests = || registry.requests_of("PUT", "/manifests/").len();
+    let before = manifests();
+    copy(&target, &auto).success().says("only Docker's media types before");
+    assert_eq!(manifests() - before, 1, "it is remembered, so OCI's types are not tried again");
+}
+
+#[test]
+fn a_snapshot_makes_a_layer_of_what_changed() {
+    let environment = environment("a snapshot makes a layer");
+    let root = environment.path("root");
+    let write = |name: &str, text: &str| {
+        let path = root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("etc/text", "old");
+    write("etc/gone", "old");
+    write("tree/a/b", "old");
+    write("mode", "same");
+    let append = |name: &str, from: &str, more: &[&str]| {
+        let arguments = [&["image", "append", "--from", from, "--tag", name, "root"][..], more].concat();
+        environment.longshore(&arguments).success()
+    };
+    append("before", "app", &["--owner", "keep"]);
+    environment.longshore(&["image", "snapshot", "root", "-o", "before.snapshot"]).success();
+    write("etc/text", "new");
+    write("added/x", "new");
+    std::fs::set_permissions(root.join("mode"), PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::remove_file(root.join("etc/gone")).unwrap();
+    std::fs::remove_dir_all(root.join("tree")).unwrap();
+    append("after", "before", &["--since", "before.snapshot"]).says("Removed tree");
+
+    // Another tool puts the layers over each other.
+    let diff = environment.longshore(&["image", "diff", "before", "after", "-o", "json"]).success().stdout;
+    let diff = parse(&diff);
+    let names: Vec<_> = diff["files"].as_array().unwrap().iter().map(|file| file["name"].clone()).collect();
+    assert_eq!(
+        names,
+        ["/added", "/added/x", "/etc/gone", "/etc/text", "/mode", "/tree", "/tree/a", "/tree/a/b"]
+    );
+    assert_eq!(diff["commonLayers"], 2);
+    let podman = Podman::new();
+    environment.longshore(&["image", "copy", "after", "oci-archive:after.tar:after"]).success();
+    let archive = environment.path("after.tar").display().to_string();
+    podman.podman(&["load", "--quiet", "--input", &archive]).success();
+    let out = environment.path("out.tar").display().to_string();
+    let container = podman.podman(&["create", "after", "/x"]).success().stdout;
+    podman.podman(&["export", "--output", &out, container.trim()]).success();
+    let unpacked = environment.path("unpacked");
+    std::fs::create_dir(&unpacked).unwrap();
+    let status = Command::new("tar").args(["-xf", &out, "-C"]).arg(&unpacked).status().unwrap();
+    assert!(status.success());
+    same_tree(&root, &unpacked, Path::new(""));
+    for gone in ["etc/gone", "tree"] {
+        assert!(!unpacked.join(gone).exists(), "{gone}");
+    }
+    environment.longshore(&["image", "diff", "after", "after"]).success().says("the same layers");
+}
+
+/// Everything of `expected` is in `actual`.
+fn same_tree(expected: &Path, actual: &Path, below: &Path) {
+    for child in std::fs::read_dir(expected.join(below)).unwrap() {
+        let name = below.join(child.unwrap().file_name());
+        let (left, right) = (expected.join(&name), actual.join(&name));
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&left), mode(&right), "{}", name.display());
+        if left.is_dir() {
+            same_tree(expected, actual, &name);
+        } else {
+            assert_eq!(std::fs::read(&left).unwrap(), std::fs::read(&right).unwrap(), "{}", name.display());
+        }
+    }
+}
+
+#[test]
+fn artifacts_are_attached_and_found() {
+    let environment = environment("artifacts are attached");
+    let sbom = environment.write("sbom.json", r#"{"spdxVersion":"SPDX-2.3"}"#).display().to_string();
+    let registry = DockerRegistry::start();
+    let faulty = FaultyRegistry::start([]);
+    // Debian's registry has no referrers API, the other one has.
+    for name in [registry.reference("app:v1"), format!("{}/app:v1", faulty.host())] {
+        environment.longshore(&["image", "copy", "app", &format!("docker://{name}")]).success();
+        let attach = ["image", "attach", &name, &sbom, "--artifact-type", "application/spdx+json"];
+        environment.longshore(&attach).success();
+        let list = environment.longshore(&["image", "referrers", &name, "-o", "json"]).success().stdout;
+        let list = parse(&list);
+        assert_eq!(list["referrers"].as_array().unwrap().len(), 1, "{name}");
+        assert_eq!(list["referrers"][0]["artifactType"], "application/spdx+json");
+        let other = ["image", "referrers", &name, "--artifact-type", "text/plain"];
+        environment.longshore(&other).success().does_not_say("spdx");
+        let artifact =
+            format!("{}@{}", name.trim_end_matches(":v1"), list["referrers"][0]["digest"].as_str().unwrap());
+        environment.longshore(&["run", &artifact]).fails_with(1).says("application/spdx+json");
+    }
+    let empty = environment.write("empty", "").display().to_string();
+    let attach = ["image", "attach", &registry.reference("app:v1"), &empty, "--artifact-type", "text/plain"];
+    environment.longshore(&attach).fails_with(1).says("empty");
+}
+
+#[test]
+fn a_cache_of_buildkit_is_called_by_its_name() {
+    let environment = environment("a cache of BuildKit");
+    let layout = Layout::open(&environment.path("cache"));
+    let config = layout.blob("application/vnd.buildkit.cacheconfig.v0", b"{\"layers\":[],\"records\":[]}");
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": config,
+        "layers": [],
+    });
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    let descriptor = layout.blob("application/vnd.oci.image.manifest.v1+json", &bytes);
+    let index = json!({"schemaVersion": 2, "manifests": [descriptor]});
+    std::fs::write(environment.path("cache/index.json"), index.to_string()).unwrap();
+    environment.longshore(&["run", "oci:cache"]).fails_with(1).says("the build cache of BuildKit");
+}
