@@ -5,9 +5,11 @@ mod new;
 mod places;
 mod transport;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
+use longshore_image::registry::Mirrors;
 use longshore_image::{
     Image, ImageStore, Keychain, LocalStore, Platform, Reference, Registry, RegistryConfig,
 };
@@ -33,6 +35,8 @@ pub(crate) struct FoundImage {
 pub(crate) struct Images {
     local: Arc<LocalStore>,
     insecure: Vec<String>,
+    /// By registry, `*` for all.
+    mirrors: BTreeMap<String, String>,
     registry: OnceLock<Arc<Registry>>,
 }
 
@@ -48,6 +52,7 @@ impl Images {
         Ok(Self {
             local: Arc::new(local),
             insecure: settings.insecure_registries.clone(),
+            mirrors: settings.registry_mirrors.clone(),
             registry: OnceLock::new(),
         })
     }
@@ -65,7 +70,7 @@ impl Images {
     /// All registries, with the user's credentials.
     ///
     /// # Errors
-    /// When a credential file is not valid.
+    /// When a credential file or a setting of mirrors is not valid.
     pub(crate) fn registry(&self) -> anyhow::Result<Arc<Registry>> {
         if let Some(registry) = self.registry.get() {
             return Ok(Arc::clone(registry));
@@ -73,6 +78,10 @@ impl Images {
         let keychain = Keychain::from_environment().context("cannot use the registry credentials")?;
         let mut config = RegistryConfig::new(keychain);
         config.insecure.clone_from(&self.insecure);
+        let pairs = self.mirrors.iter().map(|(registry, mirror)| (registry.as_str(), mirror.as_str()));
+        let ours =
+            Mirrors::of_registries(pairs).context("cannot use the registry mirrors of the settings")?;
+        config.mirrors = ours.then(Mirrors::from_environment()?);
         let registry = Arc::new(Registry::new(config)?);
         Ok(Arc::clone(self.registry.get_or_init(|| registry)))
     }

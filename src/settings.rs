@@ -1,5 +1,6 @@
 //! The user's settings: `$XDG_CONFIG_HOME/longshore/config.toml`, and what pack's `config.toml` says besides.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -40,6 +41,9 @@ pub(crate) struct Settings {
     /// Registries to speak plain HTTP with, or whose certificates are not checked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) insecure_registries: Vec<String>,
+    /// Mirrors by registry (`*` for all), asked first when images are read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) registry_mirrors: BTreeMap<String, String>,
 }
 
 /// What we read of pack's file.
@@ -47,6 +51,8 @@ pub(crate) struct Settings {
 #[serde(rename_all = "kebab-case")]
 struct PackSettings {
     default_builder_image: Option<String>,
+    #[serde(default)]
+    registry_mirrors: BTreeMap<String, String>,
 }
 
 impl Settings {
@@ -55,16 +61,20 @@ impl Settings {
         directories.configuration.join("config.toml")
     }
 
-    /// Reads our settings; a file that does not exist is empty settings. A default builder that only pack's file has
-    /// is taken from there.
+    /// Reads our settings; a file that does not exist is empty settings. A default builder and mirrors that only pack's
+    /// file has are taken from there.
     ///
     /// # Errors
     /// When a file exists and cannot be read or is not valid.
     pub(crate) fn read(directories: &Directories) -> anyhow::Result<Self> {
         let mut settings: Self = read_toml(&Self::path(directories))?.unwrap_or_default();
-        if settings.default_builder.is_none() {
+        if settings.default_builder.is_none() || settings.registry_mirrors.is_empty() {
             let pack: PackSettings = read_toml(&directories.pack.join("config.toml"))?.unwrap_or_default();
-            settings.default_builder = pack.default_builder_image.filter(|name| !name.is_empty());
+            let theirs = pack.default_builder_image.filter(|name| !name.is_empty());
+            settings.default_builder = settings.default_builder.or(theirs);
+            if settings.registry_mirrors.is_empty() {
+                settings.registry_mirrors = pack.registry_mirrors;
+            }
         }
         Ok(settings)
     }
@@ -123,9 +133,11 @@ mod tests {
         fs_err::create_dir(&directories.pack).unwrap();
         fs_err::write(
             directories.pack.join("config.toml"),
-            "default-builder-image = \"heroku/builder:24\"\nexperimental = true\n",
+            "default-builder-image = \"heroku/builder:24\"\nexperimental = true\n\
+             [registry-mirrors]\n\"index.docker.io\" = \"10.0.0.1\"\n",
         )
         .unwrap();
+        assert_eq!(Settings::read(&directories).unwrap().registry_mirrors["index.docker.io"], "10.0.0.1");
         assert_eq!(
             Settings::read(&directories).unwrap().default_builder.as_deref(),
             Some("heroku/builder:24")
