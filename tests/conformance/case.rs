@@ -43,6 +43,9 @@ pub(super) struct Case {
     /// Images of the registry, by `repository:tag`.
     #[serde(default)]
     pub(super) images: BTreeMap<String, ImageSpec>,
+    /// Indexes of the registry, by `repository:tag`, with the names of their images in the same repository.
+    #[serde(default)]
+    pub(super) indexes: BTreeMap<String, Vec<String>>,
     /// Images in layouts, by the path of the layout.
     #[serde(default)]
     pub(super) layouts: BTreeMap<String, ImageSpec>,
@@ -207,6 +210,10 @@ pub(super) struct ImageExpect {
     pub(super) contains: Texts,
     /// Targets of links.
     pub(super) links: Texts,
+    /// Modes of paths, as `0755`.
+    pub(super) modes: Texts,
+    /// Paths that belong to the user of the build image and are as old as files of layers are.
+    pub(super) normalised: Vec<String>,
     /// Paths that are in no layer.
     pub(super) absent: Vec<String>,
     /// Paths that are together in one layer, for each list.

@@ -245,6 +245,7 @@ impl Differences<'_> {
             let found = image.entry(&path).map(|entry| entry.content.clone());
             self.same(&format!("{path} in {name}"), &found, &Some(Content::Link(expected)));
         }
+        self.entries(name, expect, image);
         for path in expect.absent.iter().map(|path| self.world.expand(path)) {
             if image.entry(&path).is_some() {
                 self.add(format!("{name} has {path}"));
@@ -267,6 +268,19 @@ impl Differences<'_> {
             let mut sorted = expected;
             sorted.sort_unstable();
             self.same(&format!("the layer of {name} with {first}"), &paths, &sorted);
+        }
+    }
+
+    fn entries(&mut self, name: &str, expect: &ImageExpect, image: &PulledImage) {
+        for (path, expected) in self.expanded(&expect.modes) {
+            let found = image.entry(&path).map(|entry| format!("{:04o}", entry.mode));
+            self.same(&format!("the mode of {path} in {name}"), &found, &Some(expected));
+        }
+        let (uid, gid) = self.world.owner();
+        for path in expect.normalised.iter().map(|path| self.world.expand(path)) {
+            let found = image.entry(&path).map(|entry| (entry.owner, entry.modified));
+            let expected = Some(((u64::from(uid), u64::from(gid)), 315_532_801));
+            self.same(&format!("owner and time of {path} in {name}"), &found, &expected);
         }
     }
 

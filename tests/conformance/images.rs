@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use longshore_test_support::FaultyRegistry;
 use longshore_test_support::layout::{Files, Layout, digest, gzip};
 use longshore_test_support::tiny::architecture;
+use longshore_test_support::{FaultyRegistry, PulledImage};
 use serde_json::{Value, json};
 
 use super::case::ImageSpec;
@@ -37,6 +37,28 @@ pub(super) fn push(registry: &FaultyRegistry, repository: &str, tag: &str, spec:
         "layers": layers.iter().map(|layer| descriptor(layer_type, &gzip(layer))).collect::<Vec<_>>(),
     });
     registry.put_manifest(repository, tag, &manifest_type, manifest.to_string().as_bytes());
+}
+
+/// Puts an index of images into the registry, which has the images already.
+pub(super) fn push_index(
+    registry: &FaultyRegistry,
+    repository: &str,
+    tag: &str,
+    images: impl Iterator<Item = PulledImage>,
+) {
+    let manifests = images.map(|image| {
+        let bytes = registry.manifest(repository, &image.digest).expect("an image of the index");
+        json!({
+            "mediaType": image.manifest["mediaType"],
+            "digest": image.digest,
+            "size": bytes.len(),
+            "platform": {"os": image.config["os"], "architecture": image.config["architecture"]},
+        })
+    });
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let manifests: Vec<Value> = manifests.collect();
+    let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
+    registry.put_manifest(repository, tag, media_type, index.to_string().as_bytes());
 }
 
 fn layers(spec: &ImageSpec) -> Vec<Vec<u8>> {

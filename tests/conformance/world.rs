@@ -65,6 +65,7 @@ impl<'a> World<'a> {
         let folder = tempfile::Builder::new().prefix("longshore-case-").tempdir().expect("a folder");
         let world = Self { programs, case, folder, registry: FaultyRegistry::start([]) };
         world.push_images();
+        world.push_indexes();
         world.write_layouts();
         world.write_folders();
         for image in case.images.keys().filter(|_| case.daemon) {
@@ -142,6 +143,14 @@ impl<'a> World<'a> {
             let (repository, tag) = name.split_once(':').unwrap_or((name, "latest"));
             let labels = spec.labels.iter().map(|(label, text)| (label.clone(), self.expand(text))).collect();
             images::push(&self.registry, repository, tag, &ImageSpec { labels, ..spec.clone() });
+        }
+    }
+
+    fn push_indexes(&self) {
+        for (name, images) in &self.case.indexes {
+            let (repository, tag) = name.split_once(':').expect("repository:tag");
+            let images = images.iter().map(|image| self.image(image).expect("an image of the index"));
+            images::push_index(&self.registry, repository, tag, images);
         }
     }
 
@@ -324,15 +333,21 @@ impl<'a> World<'a> {
         command
     }
 
+    /// The user of the build image: whoever runs the phases that do not run as root.
+    pub(super) fn owner(&self) -> (u32, u32) {
+        let layers = self.path("layers").metadata().expect("the layers directory");
+        (layers.uid(), layers.gid())
+    }
+
     fn environment(&self, command: &mut Command) {
-        let owner = self.path("layers").metadata().expect("the layers directory");
+        let (uid, gid) = self.owner();
         command
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("HOME", self.path("home"))
             .env("CNB_PLATFORM_API", &self.case.platform_api)
-            .env("CNB_USER_ID", owner.uid().to_string())
-            .env("CNB_GROUP_ID", owner.gid().to_string())
+            .env("CNB_USER_ID", uid.to_string())
+            .env("CNB_GROUP_ID", gid.to_string())
             .env("CNB_NO_COLOR", "true");
         for (name, path) in [
             ("LAYERS_DIR", "layers"),

@@ -81,10 +81,12 @@ fn matched(
     patterns: &[String],
     taken: &BTreeSet<PathBuf>,
 ) -> Result<BTreeSet<PathBuf>, LayerError> {
-    let patterns = patterns.iter().map(|text| Pattern::new(text)).collect::<Result<Vec<_>, _>>()?;
-    let hit = |path: &Path| {
-        let text = path.to_string_lossy();
-        patterns.iter().any(|pattern| pattern.matches(&text))
+    let compile = |text: &String| Ok((text.starts_with('/'), Pattern::new(text)?));
+    let patterns = patterns.iter().map(compile).collect::<Result<Vec<_>, LayerError>>()?;
+    // Patterns are relative to the application directory, or absolute and then begin with it.
+    let hit = |path: &Path, relative: &Path| {
+        let (path, relative) = (path.to_string_lossy(), relative.to_string_lossy());
+        patterns.iter().any(|(absolute, pattern)| pattern.matches(if *absolute { &path } else { &relative }))
     };
     let mut roots = BTreeSet::new();
     let mut found = BTreeSet::new();
@@ -95,7 +97,7 @@ fn matched(
     for entry in by_component {
         let Ok(relative) = entry.path.strip_prefix(name) else { continue };
         let inherited = entry.path.parent().is_some_and(|parent| roots.contains(parent));
-        if inherited || (!relative.as_os_str().is_empty() && hit(relative)) {
+        if inherited || (!relative.as_os_str().is_empty() && hit(&entry.path, relative)) {
             if entry.kind == EntryKind::Directory {
                 roots.insert(entry.path.clone());
             }
@@ -142,6 +144,13 @@ mod tests {
         let tree = ["/w/", "/w/a/", "/w/a/x", "/w/a/y", "/w/b"];
         let layers = divided(&tree, &[&["a/x"], &["a", "missing"]]);
         assert_eq!(layers, [vec!["/w", "/w/a", "/w/a/x"], vec!["/w", "/w/a", "/w/a/y"], vec!["/w", "/w/b"]]);
+    }
+
+    #[test]
+    fn patterns_may_be_absolute() {
+        let tree = ["/w/", "/w/a/", "/w/a/x", "/w/b"];
+        let layers = divided(&tree, &[&["/w/a"], &["/b", "/other/w/b"]]);
+        assert_eq!(layers, [vec!["/w", "/w/a", "/w/a/x"], vec![], vec!["/w", "/w/b"]]);
     }
 
     #[test]
