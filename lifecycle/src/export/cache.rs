@@ -58,7 +58,14 @@ pub fn export_cache(input: &CacheInput<'_>) -> Result<(), CacheError> {
                     };
                     let previous = known.and_then(|known| known.layers.get(&found.name));
                     let previous = previous.map_or("", |layer| layer.sha.as_str());
-                    let diff_id = add(input, update.as_mut(), &found.identifier, directory, previous)?;
+                    let diff_id = match add(input, update.as_mut(), &found.identifier, directory, previous) {
+                        Ok(diff_id) => diff_id,
+                        Err(CacheError::Layer(error)) => {
+                            tracing::warn!("Failed to cache layer '{}': {error}", found.identifier);
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    };
                     let layer = LayerMetadata {
                         sha: diff_id.to_string(),
                         data: content.metadata.as_ref().map(go_json::from_toml).unwrap_or_default(),
@@ -100,4 +107,81 @@ fn add(
     }
     tracing::info!("Adding cache layer '{identifier}'");
     update.add_layer(&source)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::sync::{Mutex, PoisonError};
+
+    use longshore_image::layer::LayerError;
+
+    use super::*;
+    use crate::export::tests::{Fixture, OWNERSHIP};
+
+    /// A cache that finds one of the layers changed while it reads it.
+    #[derive(Default)]
+    struct Unlucky(Mutex<Option<CacheMetadata>>);
+
+    impl Cache for Unlucky {
+        fn name(&self) -> String {
+            "unlucky".to_owned()
+        }
+        fn metadata(&self) -> Result<Option<CacheMetadata>, CacheError> {
+            Ok(None)
+        }
+        fn open_layer(&self, diff_id: DiffId) -> Result<Box<dyn Read + Send>, CacheError> {
+            Err(CacheError::Missing { cache: self.name(), diff_id })
+        }
+        fn discard_layer(&self, _: DiffId) -> Result<(), CacheError> {
+            Ok(())
+        }
+        fn begin(&self) -> Result<Box<dyn CacheUpdate + '_>, CacheError> {
+            Ok(Box::new(UnluckyUpdate { cache: self, layers: 0 }))
+        }
+    }
+
+    struct UnluckyUpdate<'a> {
+        cache: &'a Unlucky,
+        layers: usize,
+    }
+
+    impl CacheUpdate for UnluckyUpdate<'_> {
+        fn reuse_layer(&mut self, _: DiffId, _: u64) -> Result<bool, CacheError> {
+            Ok(false)
+        }
+        fn add_layer(&mut self, source: &LayerSource) -> Result<DiffId, CacheError> {
+            self.layers += 1;
+            if self.layers == 1 {
+                return Err(LayerError::Changed { path: "x".into() }.into());
+            }
+            Ok(layer::digest(source)?.diff_id)
+        }
+        fn commit(self: Box<Self>, metadata: &CacheMetadata) -> Result<(), CacheError> {
+            *self.cache.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(metadata.clone());
+            Ok(())
+        }
+    }
+
+    /// One layer that could not be read cost the whole cache.
+    #[test]
+    fn a_layer_that_cannot_be_cached_does_not_keep_the_others_out() {
+        let fixture = Fixture::new();
+        let layers = fixture.root.path().join("layers");
+        std::fs::create_dir(layers.join("acme_web/other")).unwrap();
+        std::fs::write(layers.join("acme_web/other.toml"), "[types]\ncache = true\n").unwrap();
+        let cache = Unlucky::default();
+        export_cache(&CacheInput {
+            platform_api: PlatformApi::latest(),
+            layers: MappedDirectory { host: layers, name: "/layers".into() },
+            group: &fixture.group,
+            cache: &cache,
+            ownership: OWNERSHIP,
+            layer_digests: &LayerDigests::default(),
+        })
+        .unwrap();
+        let written = cache.0.into_inner().unwrap().unwrap();
+        let names: Vec<_> = written.buildpacks[0].layers.keys().collect();
+        assert_eq!(names, ["other"]);
+    }
 }
