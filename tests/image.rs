@@ -94,6 +94,31 @@ fn archives_and_storages_of_docker_and_podman() {
 }
 
 #[test]
+fn podmans_storage_is_read_and_written() {
+    let environment = environment("podman's storage");
+    let path = |name: &str| environment.path(name).display().to_string();
+    let storage = format!(
+        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+        path("graph"),
+        path("runroot")
+    );
+    let storage = environment.write("storage.conf", &storage);
+    let engine = environment.write("containers.conf", "[engine]\nevents_logger = \"file\"\n");
+    let longshore = |arguments: &[&str]| {
+        let mut command = environment.command();
+        command.env("CONTAINERS_STORAGE_CONF", &storage).env("CONTAINERS_CONF", &engine).args(arguments);
+        longshore_test_support::Outcome::of(&mut command)
+    };
+    longshore(&["image", "copy", "app", "containers-storage:stored:v1"]).success();
+    longshore(&["image", "copy", "containers-storage:stored:v1", "back"]).success();
+    longshore(&["image", "copy", "containers-storage:gone:v1", "back"]).fails_with(1).says("podman");
+    let config = |name: &str| environment.longshore(&["image", "inspect", "--config", name]).success().stdout;
+    assert_eq!(config("back"), config("app"));
+    // The storage driver leaves its folder mounted on itself, and then it could not be removed.
+    let _ = Command::new("umount").arg(path("graph/vfs")).output();
+}
+
+#[test]
 fn dual_is_pulled_by_everybody() {
     let environment = environment("dual is pulled by everybody");
     let registry = DockerRegistry::start();
