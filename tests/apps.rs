@@ -49,15 +49,24 @@ fn everybody_runs(app: &str, answer: &str, registry: &DockerRegistry, credential
     assert_eq!(http::get(port, "/", LIMIT), answer);
 }
 
+/// The apps, and what they answer.
+const APPS: [(&str, &str); 2] =
+    [("python-web", "Hello from Longshore, Python!\n"), ("node-web", "Hello from Longshore, Node.js!\n")];
+
 #[test]
-fn the_python_app_from_an_open_registry() {
-    everybody_runs("python-web", "Hello from Longshore, Python!\n", &DockerRegistry::start(), None);
+fn everybody_runs_the_apps_from_an_open_registry() {
+    let registry = DockerRegistry::start();
+    for (app, answer) in APPS {
+        everybody_runs(app, answer, &registry, None);
+    }
 }
 
 #[test]
-fn the_node_app_from_a_registry_with_a_password() {
+fn everybody_runs_the_apps_from_a_registry_with_a_password() {
     let registry = DockerRegistry::start_with_password("user", "secret");
-    everybody_runs("node-web", "Hello from Longshore, Node.js!\n", &registry, Some(("user", "secret")));
+    for (app, answer) in APPS {
+        everybody_runs(app, answer, &registry, Some(("user", "secret")));
+    }
 }
 
 #[test]
@@ -83,12 +92,14 @@ fn a_second_build_installs_and_uploads_nothing() {
 }
 
 #[test]
-fn root_and_an_ordinary_user_build_the_same_python_app() {
+fn root_and_an_ordinary_user_build_the_same_apps() {
     let build = |environment: &TestEnvironment| {
         debian::install(environment, Path::new(LONGSHORE));
-        let folder = environment.app("python-web").display().to_string();
-        environment.longshore(&["build", "app", "--path", &folder, "--builder", debian::BUILDER]).success();
-        environment.digest("app")
+        APPS.map(|(app, _)| {
+            let folder = environment.app(app).display().to_string();
+            environment.longshore(&["build", app, "--path", &folder, "--builder", debian::BUILDER]).success();
+            environment.digest(app)
+        })
     };
     let root = build(&TestEnvironment::new(LONGSHORE));
     let user = build(&TestEnvironment::for_ordinary_user(LONGSHORE));

@@ -60,7 +60,7 @@ fn buildpack_toml_is_not_valid() {
     web_buildpack().write(&environment.path("invalid"));
     let _ = environment.write("invalid/buildpack.toml", "api = \"0.10\"\n[buildpack\n");
     let outcome = build(&environment, &["-b", "invalid"]);
-    assert_ne!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let _ = outcome.says("buildpack.toml").says("line 2");
     assert_eq!(environment.digest("web"), digest);
 }
@@ -71,7 +71,7 @@ fn launch_toml_is_not_valid() {
     let invalid = ShellBuildpack::new("test/invalid", "echo '[[processes' > \"$CNB_LAYERS_DIR/launch.toml\"");
     invalid.write(&environment.path("invalid"));
     let outcome = build(&environment, &["-b", "invalid"]);
-    assert_ne!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.code, Some(52), "{outcome:?}");
     let _ = outcome.says("launch.toml");
     assert_eq!(environment.digest("web"), digest);
 }
@@ -81,7 +81,7 @@ fn project_toml_is_not_valid() {
     let (environment, digest) = built();
     let _ = environment.write("app/project.toml", "[_]\nschema-version = 0.2\n[io.buildpacks\n");
     let outcome = build(&environment, &[]);
-    assert_ne!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let _ = outcome.says("project.toml").says("line 3");
     assert_eq!(environment.digest("web"), digest);
 }
@@ -93,7 +93,7 @@ fn the_builder_is_not_known() {
     web_app(&environment.path("app"), "hello\n");
     let builder = registry.reference("nobody:1");
     let outcome = environment.longshore(&["build", "web", "--path", "app", "--builder", &builder]);
-    assert_ne!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let _ = outcome.says(&builder);
     assert_eq!(environment.find("web"), None);
 }
@@ -103,7 +103,7 @@ fn no_builder_is_named() {
     let environment = TestEnvironment::new(LONGSHORE);
     web_app(&environment.path("app"), "hello\n");
     let outcome = environment.longshore(&["build", "web", "--path", "app"]);
-    assert_ne!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
     let _ = outcome.says("--builder").says("builder create");
 }
 
@@ -115,7 +115,7 @@ fn the_registry_is_down() {
     registry.stop();
     let publish = ["build", &image, "--path", "app", "--builder", "tiny-builder", "--publish"];
     let outcome = environment.longshore(&publish);
-    assert_ne!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.code, Some(32), "{outcome:?}");
     let _ = outcome.says(&registry.host());
     assert_eq!(environment.digest("web"), digest);
 }
@@ -128,7 +128,7 @@ fn the_password_is_wrong() {
     let image = registry.reference("web:1");
     let publish = ["build", &image, "--path", "app", "--builder", "tiny-builder", "--publish"];
     let outcome = environment.longshore(&publish);
-    assert_ne!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.code, Some(32), "{outcome:?}");
     let _ = outcome.says(&registry.host()).does_not_say("hunter2");
     assert!(registry.requests("\"PUT /v2/web/manifests/").is_empty());
 }
@@ -142,7 +142,7 @@ fn the_run_image_is_for_another_architecture() {
     builder.install(&environment);
     web_app(&environment.path("app"), "hello\n");
     let outcome = build(&environment, &[]);
-    assert_ne!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.code, Some(32), "{outcome:?}");
     let _ = outcome.says(&architecture).says("tiny-run");
     assert_eq!(environment.find("web"), None);
 }
@@ -151,7 +151,7 @@ fn the_run_image_is_for_another_architecture() {
 fn the_path_of_the_app_does_not_exist() {
     let (environment, digest) = built();
     let outcome = environment.longshore(&["build", "web", "--path", "nowhere", "--builder", "tiny-builder"]);
-    assert_ne!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let _ = outcome.says("nowhere");
     assert_eq!(environment.digest("web"), digest);
 }

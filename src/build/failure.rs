@@ -27,6 +27,7 @@ fn meaning(code: u8) -> String {
         }
         21 => "no group of buildpacks is for this app, and some could not tell; see above",
         51 => "a buildpack could not build the app; see above",
+        52 => "what a buildpack wrote cannot be used; see above",
         other => return format!("exit code {other}; see above"),
     };
     format!("{text} (exit code {code})")
