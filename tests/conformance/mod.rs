@@ -12,6 +12,7 @@ mod case;
 mod document;
 mod expect;
 mod images;
+mod modules;
 mod world;
 
 use std::fmt::Write as _;

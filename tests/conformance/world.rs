@@ -1,7 +1,6 @@
 //! The surroundings of one case: a folder, a registry, and the programs of the lifecycle.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +12,7 @@ use longshore_test_support::{Dockerd, FaultyRegistry, OrdinaryUser, Outcome, Pul
 use tempfile::TempDir;
 
 use super::case::{Case, ImageSpec, Module, Step};
-use super::images;
+use super::{images, modules};
 
 /// The programs under their phases' names, for all cases.
 pub(super) struct Programs {
@@ -187,16 +186,13 @@ impl<'a> World<'a> {
             }
         }
         if !case.order.is_empty() || !case.order_extensions.is_empty() {
-            self.write("cnb/order.toml", &order(&case.order, &case.order_extensions), 0o644);
+            self.write("cnb/order.toml", &modules::order(&case.order, &case.order_extensions), 0o644);
         }
         if !case.group.is_empty() {
-            self.write("layers/group.toml", &self.group(), 0o644);
+            let group = modules::group(case);
+            self.write("layers/group.toml", &group, 0o644);
             self.write("layers/plan.toml", "", 0o644);
-            self.write(
-                "layers/config/metadata.toml",
-                &self.group().replace("[[group", "[[buildpacks"),
-                0o644,
-            );
+            self.write("layers/config/metadata.toml", &group.replace("[[group", "[[buildpacks"), 0o644);
         }
         if case.images.contains_key("run") {
             let analyzed = "[run-image]\nreference = \"{registry}/run@{digest run}\"\nimage = \"{registry}/run\"\n\
@@ -216,46 +212,15 @@ impl<'a> World<'a> {
         self.programs.user.own(self.folder.path());
     }
 
-    fn group(&self) -> String {
-        let mut text = String::new();
-        for (table, elements, modules) in [
-            ("group", &self.case.group, &self.case.buildpacks),
-            ("group-extensions", &self.case.group_extensions, &self.case.extensions),
-        ] {
-            for element in elements {
-                let (id, version) = element.split_once('@').expect("id@version");
-                let api = modules.get(element).and_then(|module| module.api.as_deref()).unwrap_or("0.10");
-                writeln!(text, "[[{table}]]\nid = \"{id}\"\nversion = \"{version}\"\napi = \"{api}\"")
-                    .expect("written to a string");
-            }
-        }
-        text
-    }
-
     fn write_module(&self, kind: &str, name: &str, module: &Module) {
         let (id, version) = name.split_once('@').expect("id@version");
         let root = format!("{kind}s/{}/{version}", id.replace('/', "_"));
-        let mut descriptor = format!(
-            "api = \"{}\"\n[{kind}]\nid = \"{id}\"\nversion = \"{version}\"\nname = \"{id}\"\n{}\n",
-            module.api.as_deref().unwrap_or("0.10"),
-            module.descriptor.as_deref().unwrap_or_default(),
-        );
-        if let Some(groups) = &module.order {
-            descriptor.push_str(&order(groups, &[]));
-        }
+        let descriptor = modules::descriptor(kind, (id, version), module);
         self.write(&format!("{root}/{kind}.toml"), &descriptor, 0o644);
         if module.order.is_some() {
             return;
         }
-        let mut detect = module.detect.clone().unwrap_or_default();
-        if let Some(plan) = &module.plan {
-            // The second argument is what every Buildpack API passes.
-            write!(detect, "\ncat > \"$2\" <<'END'\n{plan}\nEND").expect("written to a string");
-        }
-        let detect = (!module.no_detect).then_some(detect);
-        let build = (kind == "buildpack").then(|| module.build.clone().unwrap_or_default());
-        for (program, script) in [("detect", detect), ("build", build), ("generate", module.generate.clone())]
-        {
+        for (program, script) in modules::programs(kind, module) {
             if let Some(script) = script {
                 let script = self.expand(&script);
                 self.write(&format!("{root}/bin/{program}"), &format!("#!/bin/sh\n{script}\n"), 0o755);
@@ -381,24 +346,4 @@ fn faults(case: &Case) -> Vec<Fault> {
         times: u32::MAX,
     });
     basic.into_iter().chain(status).collect()
-}
-
-fn order(groups: &[Vec<String>], extensions: &[Vec<String>]) -> String {
-    let mut text = String::new();
-    for (table, groups) in [("order", groups), ("order-extensions", extensions)] {
-        for group in groups {
-            writeln!(text, "[[{table}]]").expect("written to a string");
-            for element in group {
-                let (id, version) = element.trim_end_matches('?').split_once('@').expect("id@version");
-                writeln!(text, "[[{table}.group]]\nid = \"{id}\"").expect("written to a string");
-                if !version.is_empty() {
-                    writeln!(text, "version = \"{version}\"").expect("written to a string");
-                }
-                if element.ends_with('?') {
-                    writeln!(text, "optional = true").expect("written to a string");
-                }
-            }
-        }
-    }
-    text
 }
