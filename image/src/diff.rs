@@ -61,7 +61,7 @@ pub enum DiffError {
         diff_id: DiffId,
         /// Why.
         #[source]
-        source: UnpackError,
+        source: Box<UnpackError>,
     },
     /// Configuration and manifest do not fit.
     #[error("`{reference}` does not have as many layers as its configuration names")]
@@ -127,7 +127,11 @@ impl Side<'_> {
             diff_id,
             source: Box::new(source),
         })?;
-        files.apply(reader, diff_id).map_err(|source| DiffError::Layer { reference, diff_id, source })
+        files.apply(reader, diff_id).map_err(|source| DiffError::Layer {
+            reference,
+            diff_id,
+            source: Box::new(source),
+        })
     }
 }
 
