@@ -6,6 +6,7 @@ use std::process::Command;
 
 use longshore_test_support::layout::{Files, Layout};
 use longshore_test_support::registry::{Fault, FaultyRegistry};
+use longshore_test_support::tiny::{TinyBuilder, web_app, web_buildpack};
 use longshore_test_support::{DockerRegistry, Dockerd, Podman, TestEnvironment, skopeo};
 use serde_json::{Value, json};
 
@@ -141,6 +142,33 @@ fn dual_is_pulled_by_everybody() {
     environment.longshore(&["image", "copy", &target, "oci:whole:x", "--all"]).success();
     let whole = format!("oci:{}:x", environment.path("whole").display());
     assert_eq!(skopeo::manifest(&whole), index);
+}
+
+#[test]
+fn builds_and_rebases_have_formats() {
+    let registry = DockerRegistry::start();
+    let environment = TestEnvironment::new(LONGSHORE);
+    let builder = TinyBuilder::new(vec![web_buildpack()]).publish(&registry);
+    web_app(&environment.path("app"), "hello\n");
+    let name = registry.reference("web:dual");
+    let source = format!("docker://{name}");
+    let build =
+        ["build", &name, "--path", "app", "--builder", &builder, "--publish", "--layer-format", "dual"];
+    environment.longshore(&build).success();
+    let index = skopeo::manifest(&source);
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
+    let uploads = registry.requests("\"PUT /v2/web/").len();
+    environment.longshore(&build).success();
+    assert_eq!(registry.requests("\"PUT /v2/web/").len(), uploads, "the second build sends nothing");
+    assert_eq!(skopeo::manifest(&source), index);
+
+    environment.longshore(&["rebase", &name, "--publish"]).success();
+    assert_eq!(skopeo::manifest(&source), index, "on the same run image both stay what they are");
+    environment.longshore(&["rebase", &name, "--publish", "--layer-format", "tar+gzip"]).success();
+    let converted = skopeo::manifest(&source);
+    let children = converted["manifests"].as_array().unwrap();
+    assert_eq!(children.len(), 1);
+    assert_eq!(children[0]["digest"], index["manifests"][0]["digest"], "the same gzip manifest as before");
 }
 
 #[test]

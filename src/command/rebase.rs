@@ -11,6 +11,7 @@ use longshore_lifecycle::rebase::{RebaseInput, rebase};
 use super::shared::FormatArguments;
 use crate::directories::Directories;
 use crate::images::{Images, Places};
+use crate::known_registries::KnownRegistries;
 use crate::output;
 use crate::settings::{PullPolicy, Settings};
 
@@ -70,7 +71,7 @@ pub(crate) fn run(arguments: &RebaseArguments) -> anyhow::Result<()> {
         identify: Identify::ByDigest,
     })?;
     let names = || std::iter::once(&arguments.image).chain(&arguments.tag);
-    let digest = converted(&images, arguments, names())?.unwrap_or(rebased.manifest.digest());
+    let digest = converted(&images, &directories, arguments, names())?.unwrap_or(rebased.manifest.digest());
     if let Some(directory) = &arguments.report_output_dir {
         fs_err::create_dir_all(directory)?;
         fs_err::write(directory.join("report.toml"), rebased.report.to_document())?;
@@ -87,6 +88,7 @@ pub(crate) fn run(arguments: &RebaseArguments) -> anyhow::Result<()> {
 /// Gives the rebased images the formats that were asked for; the digest then. Without any, they keep those they had.
 fn converted<'a>(
     images: &Images,
+    directories: &Directories,
     arguments: &RebaseArguments,
     names: impl Iterator<Item = &'a Reference>,
 ) -> anyhow::Result<Option<Digest>> {
@@ -95,8 +97,13 @@ fn converted<'a>(
         return Ok(None);
     }
     let store = images.destination(arguments.publish)?;
+    let mut known = KnownRegistries::read(directories)?;
     let mut digest = None;
     for name in names {
+        let (layer_format, manifest_format) = match manifest_format {
+            Some(choice) if arguments.publish => known.formats(name.registry(), layer_format, choice),
+            choice => (layer_format, choice),
+        };
         let copied = longshore_image::copy(&CopyRequest {
             source: &store,
             from: name,
@@ -108,6 +115,11 @@ fn converted<'a>(
             sink: &images.local().sink(),
             same_place: true,
         })?;
+        if arguments.publish
+            && let Some(choice) = manifest_format
+        {
+            known.learn(name.registry(), choice, &copied)?;
+        }
         digest.get_or_insert(copied.digest());
     }
     Ok(digest)
