@@ -96,7 +96,10 @@ impl Reference {
     pub fn familiar(&self) -> String {
         let text = self.to_string();
         let short = text.strip_prefix("docker.io/").unwrap_or(&text);
-        short.strip_prefix("library/").unwrap_or(short).to_owned()
+        let shortest = short.strip_prefix("library/").unwrap_or(short);
+        // `docker.io/a.b/c` is not `a.b/c`: what is written has to be read as the same name.
+        let is_same = |short: &&str| short.parse().as_ref() == Ok(self);
+        [shortest, short].into_iter().find(is_same).unwrap_or(&text).to_owned()
     }
 }
 
@@ -244,6 +247,22 @@ mod tests {
             (Some("t"), Some(digest), digest.to_string())
         );
         assert_eq!("docker.io/library/app:v1".parse::<Reference>().unwrap().familiar(), "app:v1");
+    }
+
+    #[test]
+    fn familiar_names_are_read_as_the_same() {
+        let table = [
+            ("docker.io/library/app", "app"),
+            ("docker.io/team/app:v1", "team/app:v1"),
+            ("ghcr.io/library/app", "ghcr.io/library/app"),
+            // Found by fuzzing: these lost their registry, or became one of Docker Hub's own images.
+            ("docker.io/a.b/c", "docker.io/a.b/c"),
+            ("docker.io/localhost/c", "docker.io/localhost/c"),
+            ("docker.io/library/team/app", "library/team/app"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(text.parse::<Reference>().unwrap().familiar(), expected);
+        }
     }
 
     #[test]
