@@ -143,7 +143,10 @@ impl FromStr for Reference {
             "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB,
             other => other,
         };
-        if path.is_empty() || path.len() > 255 || !path.split('/').all(is_component) {
+        let library = registry == DOCKER_HUB && !path.contains('/');
+        let repository = if library { format!("library/{path}") } else { path.to_owned() };
+        // What stands in front of it counts too: the full name has to be one (found by fuzzing).
+        if path.is_empty() || repository.len() > 255 || !path.split('/').all(is_component) {
             return Err(invalid(
                 "its repository is not lower-case letters and digits, joined by `.`, `_`, `__`, `-` and `/`",
             ));
@@ -151,13 +154,7 @@ impl FromStr for Reference {
         if !is_registry(registry) {
             return Err(invalid("its registry is not a host name with an optional port"));
         }
-        let library = registry == DOCKER_HUB && !path.contains('/');
-        Ok(Self {
-            registry: registry.to_owned(),
-            repository: if library { format!("library/{path}") } else { path.to_owned() },
-            tag: tag.map(str::to_owned),
-            digest,
-        })
+        Ok(Self { registry: registry.to_owned(), repository, tag: tag.map(str::to_owned), digest })
     }
 }
 
@@ -268,6 +265,7 @@ mod tests {
     #[test]
     fn what_is_not_a_reference_is_refused() {
         let long = format!("a:{}", "t".repeat(129));
+        let long_name = "a".repeat(248);
         for text in [
             "",
             "/",
@@ -281,6 +279,7 @@ mod tests {
             "a/../b",
             "a_-b",
             &long,
+            &long_name,
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
