@@ -127,7 +127,7 @@ mod tests {
             ("CNB_STACK_ID", "s"),
             ("CNB_REGISTRY_AUTH", "secret"),
             ("CPATH", "c"),
-            ("DOCKER_CONFIG", "/root/.docker"),
+            ("DOCKER_CONFIG", "/home/user/.docker"),
             ("HOME", "/home/cnb"),
             ("HOSTNAME", "h"),
             ("HTTPS_PROXY", "p"),
