@@ -68,3 +68,35 @@ fn the_time_of_creation_can_be_said() {
         longshore_test_support::skopeo::configuration(&environment.stored("docker.io/library/web:latest"));
     assert_eq!(config["created"], "2023-11-14T22:13:20Z");
 }
+
+const BASE: &str = r#"
+[build]
+uid = 1001
+gid = 1000
+packages = ["python3"]
+
+[run]
+uid = 1002
+gid = 1000
+packages = ["python3-minimal"]
+"#;
+
+/// Regression: scripts of packages saw the variables of whoever made a base image, and Python wrote caches by them.
+#[test]
+fn whoever_makes_base_images_does_not_matter() {
+    let create = |environment: &TestEnvironment, variables: &[(&str, &str)]| {
+        let _ = environment.write("base.toml", BASE);
+        environment.hand_over();
+        let mut command = environment.command();
+        command.args(["base", "create", "base", "--config", "base.toml"]).envs(variables.iter().copied());
+        Outcome::of(&mut command).success();
+        ["base-build", "base-run"].map(|name| environment.digest(name))
+    };
+    let (root, user) = std::thread::scope(|scope| {
+        let variables = [("PYTHONDONTWRITEBYTECODE", "1"), ("TZ", "Asia/Tokyo"), ("LANG", "de_DE.UTF-8")];
+        let root = scope.spawn(move || create(&TestEnvironment::new(LONGSHORE), &variables));
+        let user = create(&TestEnvironment::for_ordinary_user(LONGSHORE), &[]);
+        (root.join().unwrap(), user)
+    });
+    assert_eq!(root, user);
+}

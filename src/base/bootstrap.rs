@@ -34,8 +34,8 @@ pub(crate) struct BootstrapRequest<'a> {
 pub(crate) fn bootstrap(request: &BootstrapRequest<'_>, tar: &Path) -> anyhow::Result<()> {
     let output = Command::new("mmdebstrap")
         .args(arguments(request, tar))
-        .env("SOURCE_DATE_EPOCH", request.epoch.to_string())
-        .env("LC_ALL", "C.UTF-8")
+        .env_clear()
+        .envs(environment(request.epoch, std::env::vars_os()))
         .stdin(Stdio::null())
         .output();
     let output = match output {
@@ -58,6 +58,39 @@ pub(crate) fn bootstrap(request: &BootstrapRequest<'_>, tar: &Path) -> anyhow::R
         );
     }
     Ok(())
+}
+
+/// Variables of this machine that `mmdebstrap` and apt need.
+const KEPT: [&str; 11] = [
+    "HOME",
+    "LOGNAME",
+    "PATH",
+    "TMPDIR",
+    "USER",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
+
+/// The environment of `mmdebstrap`, which the scripts of packages see too: a variable of this machine must not decide what
+/// they write. Python's caches of modules are the example: a script that is merely run leaves some with times in them,
+/// and whether it does depends on `PYTHONDONTWRITEBYTECODE`; those that packages compile on purpose have no times.
+fn environment(
+    epoch: i64,
+    host: impl Iterator<Item = (OsString, OsString)>,
+) -> impl Iterator<Item = (OsString, OsString)> {
+    let own = [
+        ("SOURCE_DATE_EPOCH", epoch.to_string()),
+        ("LC_ALL", "C.UTF-8".to_owned()),
+        ("TZ", "UTC".to_owned()),
+        ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+        ("PYTHONHASHSEED", "0".to_owned()),
+    ];
+    host.filter(|(name, _)| KEPT.iter().any(|kept| name == kept))
+        .chain(own.map(|(name, value)| (name.into(), value.into())))
 }
 
 fn last_lines(text: &str, count: usize) -> String {
@@ -162,6 +195,22 @@ mod tests {
         assert_eq!(tail[0], "bookworm");
         assert_eq!(tail[1], "/tmp/x.tar");
         assert_eq!(tail[2], "deb http://deb.debian.org/debian bookworm main");
+    }
+
+    #[test]
+    fn variables_of_this_machine_decide_nothing() {
+        let host = |dont_write: &str| {
+            [("PATH", "/bin"), ("TZ", "Asia/Tokyo"), ("PYTHONDONTWRITEBYTECODE", dont_write), ("LANG", "de")]
+                .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+        };
+        let seen: Vec<_> = environment(7, host("1").into_iter()).collect();
+        assert_eq!(seen, environment(7, host("").into_iter()).collect::<Vec<_>>());
+        let value =
+            |wanted: &str| seen.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+        assert_eq!(value("PATH"), Some("/bin".into()));
+        assert_eq!(value("SOURCE_DATE_EPOCH"), Some("7".into()));
+        assert_eq!(value("TZ"), Some("UTC".into()));
+        assert_eq!(value("LANG"), None);
     }
 
     #[test]
