@@ -109,7 +109,10 @@ impl Drop for Podman {
     fn drop(&mut self) {
         // The storage driver leaves its folder mounted on itself, and then it could not be removed.
         for driver in ["overlay", "vfs"] {
-            let _ = Command::new("umount").arg(self.directory.path().join("root").join(driver)).output();
+            let _ = Command::new("umount")
+                .arg("--lazy")
+                .arg(self.directory.path().join("root").join(driver))
+                .output();
         }
     }
 }
