@@ -62,6 +62,13 @@ impl AuthFile {
         })
     }
 
+    /// Whether it may have a credential for some repository of the registry.
+    pub(super) fn may_know(&self, registry: &str) -> bool {
+        !self.creds_store.is_empty()
+            || names_host(self.auths.keys(), registry)
+            || names_host(self.cred_helpers.keys(), registry)
+    }
+
     pub(super) fn helper(&self, lookup: &Lookup<'_>) -> Option<Helper<'_>> {
         let own = best_match(&self.cred_helpers, lookup).map(|(_, name)| Helper::Own(name.as_str()));
         own.or_else(|| (!self.creds_store.is_empty()).then_some(Helper::Store(self.creds_store.as_str())))
@@ -113,6 +120,11 @@ pub(super) fn best_match<'a, T>(
         })
         .max_by_key(|(normal, ..)| normal.len())
         .map(|(_, key, value)| (key.as_str(), value))
+}
+
+/// Whether one of the keys is about the registry, or a part of it.
+pub(super) fn names_host<'a>(mut keys: impl Iterator<Item = &'a String>, registry: &str) -> bool {
+    keys.any(|key| normalise(key).split('/').next() == Some(registry))
 }
 
 /// `https://host/v1/` and `host` are the same key; Docker Hub has several names.

@@ -140,6 +140,12 @@ impl Keychain {
         Ok(())
     }
 
+    /// Whether a credential may be known for some repository of the registry. Nobody is asked for it yet.
+    pub(crate) fn may_know(&self, registry: &str) -> bool {
+        auth_file::names_host(self.headers.keys(), registry)
+            || self.files.iter().any(|(_, file)| file.may_know(registry))
+    }
+
     /// The credential for a repository of a registry, [`Credential::Anonymous`] when none is known.
     ///
     /// # Errors

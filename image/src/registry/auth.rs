@@ -61,6 +61,11 @@ impl Authenticator {
         Self { keychain, tokens: Mutex::default() }
     }
 
+    /// Whether a credential may be known for the registry; no helper is asked yet.
+    pub(super) fn may_know(&self, registry: &str) -> bool {
+        self.keychain.may_know(registry)
+    }
+
     /// The header that answers a challenge; `refused` is one that the registry did not take.
     pub(super) async fn authorization(
         &self,

@@ -31,6 +31,15 @@ impl Challenge {
         challenges.sort_by_key(|challenge| matches!(challenge, Self::Basic));
         challenges.into_iter().next()
     }
+
+    /// The challenge without what only one request needs: other requests name their own repositories.
+    pub(super) fn for_all_repositories(&self) -> Self {
+        let mut general = self.clone();
+        if let Self::Bearer(challenge) = &mut general {
+            challenge.scopes.retain(|scope| !scope.starts_with("repository:"));
+        }
+        general
+    }
 }
 
 /// All known challenges of one header value.

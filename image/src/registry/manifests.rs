@@ -1,14 +1,13 @@
-//! Manifests, tags and indexes (distribution spec, "Pulling manifests", "Pushing Manifests", "Listing Tags").
+//! Manifests, tags and indexes (distribution spec, "Pulling manifests", "Pushing Manifests").
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
-use serde::Deserialize;
 
+use super::Core;
 use super::error::RegistryError;
 use super::request::{Payload, Request};
 use super::scope::{Access, Scope};
 use super::transport::{read_limited, status_error};
-use super::{Core, protocol};
 use crate::{Descriptor, Digest, MANIFEST_LIMIT, Manifest, MediaType, Reference};
 
 const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
@@ -159,39 +158,6 @@ impl Core {
             _ => Err(status_error(answer, &request).await),
         }
     }
-
-    /// All tags of a repository, in the registry's order; none when there is no such repository.
-    pub(super) async fn tags(&self, reference: &Reference) -> Result<Vec<String>, RegistryError> {
-        #[derive(Deserialize)]
-        struct Page {
-            // Go writes an empty list as null.
-            tags: Option<Vec<String>>,
-        }
-        let remote = self.remote(reference).await?;
-        let scope = Scope::new(reference.repository(), Access::Pull);
-        let mut url = remote.url(reference.repository(), "tags/list");
-        let mut tags = Vec::new();
-        loop {
-            let request = Request::new(Method::GET, url.clone());
-            let answer = remote.send(&request, &scope, self.context()).await?;
-            match answer.status() {
-                StatusCode::NOT_FOUND => return Ok(tags),
-                StatusCode::OK => {}
-                _ => return Err(status_error(answer, &request).await),
-            }
-            let next = next_page(answer.headers(), &url);
-            let body = read_limited(answer, &request, &self.transport.timeouts, 16 << 20).await?;
-            let page: Page = serde_json::from_slice(&body)
-                .map_err(|error| protocol(&request, format!("no list of tags ({error})")))?;
-            let page = page.tags.unwrap_or_default();
-            let is_empty = page.is_empty();
-            tags.extend(page);
-            match next {
-                Some(next) if !is_empty && next != url => url = next,
-                _ => return Ok(tags),
-            }
-        }
-    }
 }
 
 /// The registry's digest of the content; other algorithms than ours cannot be compared.
@@ -199,14 +165,6 @@ fn content_digest(headers: &HeaderMap) -> Option<Digest> {
     text(headers, DOCKER_CONTENT_DIGEST)?.parse().ok()
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-/// The next page by `Link: <URL>; rel="next"` (RFC 8288), on the same registry alone.
-pub(super) fn next_page(headers: &HeaderMap, asked: &url::Url) -> Option<url::Url> {
-    let link = text(headers, "link")?;
-    let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
-    let url = super::endpoint::resolve_location(asked, target).ok()?;
-    (parameters.contains("next") && super::endpoint::same_origin(asked, &url)).then_some(url)
 }

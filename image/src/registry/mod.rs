@@ -3,9 +3,11 @@
 //! The network is asynchronous and belongs to a runtime of its own; the methods block, from any number of threads.
 
 mod auth;
+mod catalog;
 mod challenge;
 mod chunks;
 mod clients;
+mod config_cache;
 mod dns;
 mod download;
 mod endpoint;
@@ -34,6 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use auth::Authenticator;
 use clients::Clients;
+use config_cache::ConfigCache;
 pub use error::RegistryError;
 pub use mirrors::{Mirrors, MirrorsError};
 pub use profile::{Fact, Profile};
@@ -62,6 +65,8 @@ pub struct RegistryConfig {
     pub mirrors: Mirrors,
     /// Directories with a directory of certificates for each `HOST[:PORT]`.
     pub certificate_directories: Vec<PathBuf>,
+    /// A directory where configurations are kept, which are then read once for each machine; none are when `None`.
+    pub config_cache: Option<PathBuf>,
     /// How long is waited for what.
     pub timeouts: Timeouts,
     /// How failures that may pass are met.
@@ -77,6 +82,7 @@ impl RegistryConfig {
             insecure: Vec::new(),
             mirrors: Mirrors::default(),
             certificate_directories: vec!["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()],
+            config_cache: None,
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
         }
@@ -100,6 +106,7 @@ struct Core {
     authenticator: Authenticator,
     mirrors: Mirrors,
     failed_mirrors: mirrors::Failed,
+    configs: ConfigCache,
     remotes: Mutex<HashMap<String, Arc<OnceCell<Arc<Remote>>>>>,
 }
 
@@ -110,12 +117,18 @@ impl Core {
 
     /// The registry of a reference, connected to once.
     async fn remote(&self, reference: &Reference) -> Result<Arc<Remote>, RegistryError> {
-        let registry = reference.registry();
+        self.remote_of(reference.registry()).await
+    }
+
+    async fn remote_of(&self, registry: &str) -> Result<Arc<Remote>, RegistryError> {
         let cell = {
             let mut remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(remotes.entry(registry.to_owned()).or_default())
         };
-        let connect = || async { Remote::connect(registry, &self.transport).await.map(Arc::new) };
+        let connect = || async {
+            let credential_known = self.authenticator.may_know(registry);
+            Remote::connect(registry, &self.transport, credential_known).await.map(Arc::new)
+        };
         cell.get_or_try_init(connect).await.cloned()
     }
 }
@@ -152,6 +165,7 @@ impl Registry {
             authenticator,
             mirrors: config.mirrors,
             failed_mirrors: mirrors::Failed::default(),
+            configs: ConfigCache::new(config.config_cache),
             remotes: Mutex::default(),
         };
         let handle = runtime.handle().clone();
@@ -184,6 +198,15 @@ impl Registry {
     /// When the registry cannot be reached or refuses.
     pub fn tags(&self, reference: &Reference) -> Result<Vec<String>, RegistryError> {
         self.wait(self.core.tags(reference))
+    }
+
+    /// All repositories of the registry at `HOST[:PORT]`, in its order. Many registries list none, or only those of one
+    /// user.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, refuses, or has no list.
+    pub fn repositories(&self, registry: &str) -> Result<Vec<String>, RegistryError> {
+        self.wait(self.core.repositories(registry))
     }
 
     /// Deletes the manifest of a digest, or a tag; `false` when there was none.

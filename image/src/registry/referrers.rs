@@ -11,7 +11,7 @@ use super::error::RegistryError;
 use super::request::Request;
 use super::scope::{Access, Scope};
 use super::transport::{read_limited, status_error};
-use super::{Core, manifests};
+use super::{Core, catalog};
 use crate::{
     Descriptor, Digest, IndexManifest, MANIFEST_LIMIT, Manifest, ManifestContent, ManifestFormat, MediaType,
     Reference,
@@ -61,7 +61,7 @@ impl Core {
                 StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => return Ok(None),
                 _ => return Err(status_error(answer, &request).await),
             }
-            let next = manifests::next_page(answer.headers(), &url);
+            let next = catalog::next_page(answer.headers(), &url);
             let raw = read_limited(answer, &request, &self.transport.timeouts, MANIFEST_LIMIT).await?;
             let declared = MediaType::Index(ManifestFormat::Oci);
             let index = Manifest::parse(raw, Some(&declared))

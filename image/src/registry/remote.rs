@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use reqwest::header::HeaderValue;
 use reqwest::{Method, Response, StatusCode};
+use tokio::sync::OnceCell;
 use url::Url;
 
 use super::auth::{Asker, Authenticator};
@@ -24,16 +25,27 @@ pub(super) struct Remote {
     /// The base of the API: `https://registry-1.docker.io/v2/`.
     url: Url,
     challenge: Mutex<Option<Challenge>>,
+    /// What it answered when it was asked what it wants; not asked yet while empty.
+    ping: OnceCell<Option<Challenge>>,
     /// Whether it refused a blob in one piece, and wants chunks.
     wants_chunks: AtomicBool,
     /// Whether it took chunks and lost them.
     loses_chunks: AtomicBool,
+    /// Whether it opened an upload where a blob was to be mounted.
+    refuses_mounts: AtomicBool,
+    /// Whether it opened an upload where a blob came with the request that opens one.
+    wants_uploads: AtomicBool,
     portions: Portions,
 }
 
 impl Remote {
-    /// Finds out how the registry is reached and what it asks for, with `GET /v2/` (distribution spec, end-1).
-    pub(super) async fn connect(registry: &str, transport: &Transport) -> Result<Self, RegistryError> {
+    /// Finds out how the registry is reached. Where a credential is known for it, it will ask for that, and is asked how
+    /// with `GET /v2/` (distribution spec, end-1); else the first request finds out whether it does.
+    pub(super) async fn connect(
+        registry: &str,
+        transport: &Transport,
+        credential_known: bool,
+    ) -> Result<Self, RegistryError> {
         let base = |scheme: &str| {
             Url::parse(&format!("{scheme}://{}/v2/", endpoint::api_host(registry))).map_err(|source| {
                 RegistryError::Setup {
@@ -45,11 +57,12 @@ impl Remote {
         };
         let plain_allowed = endpoint::may_be_plain(registry) || transport.is_insecure(registry);
         let encrypted = base("https")?;
-        let ping = Request::new(Method::GET, encrypted.clone());
         if !plain_allowed {
-            let answer = transport.patiently(&ping, None, registry).await?;
-            return Ok(Self::answered(registry, encrypted, &answer));
+            let remote = Self::new(registry, encrypted);
+            return if credential_known { remote.asked(transport).await } else { Ok(remote) };
         }
+        // Only an attempt shows whether it knows TLS.
+        let ping = Request::new(Method::GET, encrypted.clone());
         let failure = match transport.once(&ping, None).await {
             Ok(answer) => return Ok(Self::answered(registry, encrypted, &answer)),
             Err(error) => error,
@@ -58,23 +71,46 @@ impl Remote {
             return Err(failure);
         }
         tracing::debug!("{failure}; trying without TLS");
-        let plain = base("http")?;
-        let ping = Request::new(Method::GET, plain.clone());
-        let answer = transport.patiently(&ping, None, registry).await?;
-        Ok(Self::answered(registry, plain, &answer))
+        let remote = Self::new(registry, base("http")?);
+        if credential_known { remote.asked(transport).await } else { Ok(remote) }
     }
 
-    fn answered(registry: &str, url: Url, answer: &Response) -> Self {
-        let asks = answer.status() == StatusCode::UNAUTHORIZED;
-        let challenge = asks.then(|| Challenge::from_headers(answer.headers())).flatten();
+    fn new(registry: &str, url: Url) -> Self {
         Self {
             registry: registry.to_owned(),
             url,
-            challenge: Mutex::new(challenge),
+            challenge: Mutex::new(None),
+            ping: OnceCell::new(),
             wants_chunks: AtomicBool::new(false),
             loses_chunks: AtomicBool::new(false),
+            refuses_mounts: AtomicBool::new(false),
+            wants_uploads: AtomicBool::new(false),
             portions: Portions::of(registry),
         }
+    }
+
+    async fn asked(self, transport: &Transport) -> Result<Self, RegistryError> {
+        let ping = Request::new(Method::GET, self.url.clone());
+        let answer = transport.patiently(&ping, None, &self.registry).await?;
+        Ok(Self::answered(&self.registry, self.url, &answer))
+    }
+
+    fn answered(registry: &str, url: Url, answer: &Response) -> Self {
+        let challenge = challenge_of(answer);
+        let remote = Self::new(registry, url);
+        Self { ping: OnceCell::new_with(Some(challenge.clone())), challenge: Mutex::new(challenge), ..remote }
+    }
+
+    /// What the registry asks for, where an answer without it may come from not having been shown anything: some hide what
+    /// strangers may not see, and some refuse without saying what they want.
+    async fn ask(&self, transport: &Transport) -> Option<Challenge> {
+        let ask = async || {
+            let ping = Request::new(Method::GET, self.url.clone());
+            Ok::<_, RegistryError>(challenge_of(&transport.patiently(&ping, None, &self.registry).await?))
+        };
+        let answer = self.ping.get_or_try_init(ask).await;
+        // The answer that led here says more than this failure.
+        answer.inspect_err(|error| tracing::debug!("{error}")).ok().cloned().flatten()
     }
 
     pub(super) fn registry(&self) -> &str {
@@ -85,6 +121,14 @@ impl Remote {
     pub(super) fn url(&self, repository: &str, path: &str) -> Url {
         let mut url = self.url.clone();
         url.set_path(&format!("/v2/{repository}/{path}"));
+        url
+    }
+
+    /// Where it lists its repositories.
+    pub(super) fn catalog_url(&self) -> Url {
+        let mut url = self.url.clone();
+        url.set_path("/v2/_catalog");
+        url.set_query(Some("n=1000"));
         url
     }
 
@@ -105,6 +149,24 @@ impl Remote {
 
     pub(super) fn note_loses_chunks(&self) {
         self.loses_chunks.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether mounting is tried before the registry is asked for the blob.
+    pub(super) fn mounts(&self) -> bool {
+        !self.refuses_mounts.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_refuses_mounts(&self) {
+        self.refuses_mounts.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a blob may come with the request that opens an upload.
+    pub(super) fn takes_single_posts(&self) -> bool {
+        !self.wants_uploads.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_wants_uploads(&self) {
+        self.wants_uploads.store(true, Ordering::Relaxed);
     }
 
     fn challenge(&self) -> Option<Challenge> {
@@ -150,15 +212,19 @@ impl Remote {
                 context.transport.once(request, authorization.as_ref()).await?
             };
             let status = answer.status();
-            let asked_anew = (status == StatusCode::UNAUTHORIZED
-                && ours
-                && endpoint::same_origin(&self.url, answer.url()))
-            .then(|| Challenge::from_headers(answer.headers()))
-            .flatten();
+            let is_ours = ours && endpoint::same_origin(&self.url, answer.url());
+            let asked_anew = match status {
+                StatusCode::UNAUTHORIZED if is_ours => Challenge::from_headers(answer.headers()),
+                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND if is_ours && challenge.is_none() => {
+                    self.ask(context.transport).await
+                }
+                _ => None,
+            };
             match asked_anew {
                 // First none, then one that ran out, then one that does not suffice.
                 Some(asked) if renewal < 2 && (authorization.is_some() || challenge.is_none()) => {
-                    *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked.clone());
+                    *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(asked.for_all_repositories());
                     challenge = Some(asked);
                     refused = authorization;
                 }
@@ -190,6 +256,11 @@ impl Remote {
         let asker = Asker { registry: &self.registry, url: &self.url, transport: context.transport };
         context.authenticator.authorization(asker, challenge, scope, refused).await
     }
+}
+
+fn challenge_of(answer: &Response) -> Option<Challenge> {
+    let asks = answer.status() == StatusCode::UNAUTHORIZED;
+    asks.then(|| Challenge::from_headers(answer.headers())).flatten()
 }
 
 /// What all requests share.

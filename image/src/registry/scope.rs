@@ -11,6 +11,8 @@ pub(super) enum Access {
     Push,
     /// Deleting.
     Delete,
+    /// Listing the repositories of the registry, which is about none of them.
+    Catalog,
 }
 
 impl Access {
@@ -19,6 +21,7 @@ impl Access {
             Self::Pull => "pull",
             Self::Push => "pull,push",
             Self::Delete => "delete",
+            Self::Catalog => "*",
         }
     }
 
@@ -28,6 +31,7 @@ impl Access {
             Self::Pull => "read",
             Self::Push => "write",
             Self::Delete => "delete",
+            Self::Catalog => "list",
         }
     }
 }
@@ -45,13 +49,20 @@ impl Scope {
         Self { repository: repository.to_owned(), access, mount_from: None }
     }
 
+    pub(super) fn catalog() -> Self {
+        Self::new("the catalog", Access::Catalog)
+    }
+
     pub(super) fn mounting_from(repository: &str, from: &str) -> Self {
         Self { mount_from: Some(from.to_owned()), ..Self::new(repository, Access::Push) }
     }
 
     /// The `scope` parameters of a token request: ours, and those that the challenge adds.
     pub(super) fn parameters(&self, challenged: &[String]) -> BTreeSet<String> {
-        let own = format!("repository:{}:{}", self.repository, self.access.actions());
+        let own = match self.access {
+            Access::Catalog => "registry:catalog:*".to_owned(),
+            access => format!("repository:{}:{}", self.repository, access.actions()),
+        };
         let mut parameters = BTreeSet::from([own]);
         parameters.extend(self.mount_from.iter().map(|from| format!("repository:{from}:pull")));
         let is_ours = |scope: &&String| {
@@ -76,7 +87,8 @@ mod tests {
 
     #[test]
     fn scopes_of_requests() {
-        let cases: [(Scope, &[&str], &[&str]); 5] = [
+        let cases: [(Scope, &[&str], &[&str]); 6] = [
+            (Scope::catalog(), &["registry:catalog:*"], &["registry:catalog:*"]),
             (Scope::new("a/b", Access::Pull), &[], &["repository:a/b:pull"]),
             (Scope::new("a/b", Access::Push), &["repository:a/b:pull"], &["repository:a/b:pull,push"]),
             (

@@ -19,8 +19,14 @@ impl Core {
         reference: &Reference,
         blob: &Descriptor,
     ) -> Result<bytes::Bytes, RegistryError> {
+        if let Some(known) = self.configs.get(blob) {
+            return Ok(known);
+        }
         let ask = async |place: Reference| self.small_blob_at(&place, blob).await.map(Some);
         let found = self.ask_places(reference, ask).await?;
+        if let Some(bytes) = &found {
+            self.configs.put(blob, bytes);
+        }
         found.ok_or_else(|| RegistryError::Content {
             registry: reference.registry().to_owned(),
             repository: reference.repository().to_owned(),

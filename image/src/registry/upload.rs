@@ -14,7 +14,10 @@ use super::request::{Payload, Request};
 use super::scope::{Access, Scope};
 use super::transport::status_error;
 use super::{Core, endpoint, protocol};
-use crate::{BlobOutcome, BlobSource, Descriptor, Digest, Reference};
+use crate::{BlobOutcome, BlobSource, Descriptor, Digest, MediaType, Reference};
+
+/// The largest blob that is sent with the request that opens an upload, in bytes. Where that is not known, it is sent twice.
+const SMALL: u64 = 64 << 10;
 
 /// An open upload of one blob.
 #[derive(Debug)]
@@ -73,22 +76,50 @@ impl Core {
         source: &BlobSource,
         mount_from: Option<&Reference>,
     ) -> Result<BlobOutcome, RegistryError> {
-        if self.has_blob(reference, blob.digest, Access::Push).await? {
+        let remote = self.remote(reference).await?;
+        let is_elsewhere = |from: &&Reference| {
+            from.registry() == reference.registry() && from.repository() != reference.repository()
+        };
+        let mut from = mount_from.filter(is_elsewhere);
+        let mut session = None;
+        if let Some(from) = from.take_if(|_| remote.mounts()) {
+            // What is there already can be mounted too.
+            match self.mount(&remote, reference, blob.digest, from.repository()).await {
+                Begun::Done => return Ok(BlobOutcome::Mounted),
+                Begun::Upload(open) => session = open,
+            }
+            remote.note_refuses_mounts();
+        }
+        // A configuration that was made is a new one, and to send it costs no more than to ask for it.
+        let is_new = matches!((&blob.media_type, source), (MediaType::Config(_), BlobSource::Bytes(_)));
+        if !is_new && self.has_blob(reference, blob.digest, Access::Push).await? {
+            if let Some(session) = session {
+                session.cancel().await;
+            }
             return Ok(BlobOutcome::Present);
         }
-        let remote = self.remote(reference).await?;
-        let mut session = None;
-        if let Some(from) = mount_from
-            && from.registry() == reference.registry()
-            && from.repository() != reference.repository()
-        {
+        if let Some(from) = from {
             match self.mount(&remote, reference, blob.digest, from.repository()).await {
-                Mount::Mounted => return Ok(BlobOutcome::Mounted),
-                Mount::Upload(open) => session = open,
+                Begun::Done => return Ok(BlobOutcome::Mounted),
+                Begun::Upload(open) => session = open,
             }
         }
         let payload = BlobPayload::whole(source, blob).await?;
-        self.send_blob(&remote, reference, blob, &payload, session).await?;
+        let fits_one = payload.length <= SMALL && session.is_none() && remote.takes_single_posts();
+        let is_done = fits_one
+            && match self.post(&remote, reference, blob, &payload).await? {
+                Begun::Done => true,
+                Begun::Upload(open) => {
+                    session = open;
+                    false
+                }
+            };
+        if !is_done {
+            self.send_blob(&remote, reference, blob, &payload, session).await?;
+        }
+        if let (true, BlobSource::Bytes(bytes)) = (is_new, source) {
+            self.configs.put(blob, bytes);
+        }
         Ok(BlobOutcome::Written)
     }
 
@@ -99,26 +130,54 @@ impl Core {
         reference: &Reference,
         digest: Digest,
         from: &str,
-    ) -> Mount<'a> {
+    ) -> Begun<'a> {
         let mut url = remote.url(reference.repository(), "blobs/uploads/");
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from);
         let request = Request::new(Method::POST, url);
         let scope = Scope::mounting_from(reference.repository(), from);
         match remote.send_once(&request, &scope, self.context()).await {
-            Ok(answer) if answer.status() == StatusCode::CREATED => Mount::Mounted,
+            Ok(answer) if answer.status() == StatusCode::CREATED => Begun::Done,
             Ok(answer) if answer.status() == StatusCode::ACCEPTED => {
                 let scope = Scope::new(reference.repository(), Access::Push);
-                Mount::Upload(self.session(remote, scope, &request, &answer).ok())
+                Begun::Upload(self.session(remote, scope, &request, &answer).ok())
             }
             Ok(answer) => {
                 tracing::debug!("mounting {digest} from `{from}` was answered with {}", answer.status());
-                Mount::Upload(None)
+                Begun::Upload(None)
             }
             Err(error) => {
                 tracing::debug!("mounting {digest} from `{from}` failed: {error}");
-                Mount::Upload(None)
+                Begun::Upload(None)
             }
         }
+    }
+
+    /// Sends a small blob with the request that opens the upload (distribution spec, "Single POST"). Registries that do
+    /// not know that open an upload all the same.
+    async fn post<'a>(
+        &'a self,
+        remote: &'a Remote,
+        reference: &Reference,
+        blob: &Descriptor,
+        payload: &BlobPayload,
+    ) -> Result<Begun<'a>, RegistryError> {
+        let mut url = remote.url(reference.repository(), "blobs/uploads/");
+        url.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+        let request = Request::new(Method::POST, url)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
+            .payload(Payload::Blob(payload.clone()));
+        let scope = Scope::new(reference.repository(), Access::Push);
+        let answer = remote.send(&request, &scope, self.context()).await?;
+        if answer.status() == StatusCode::CREATED {
+            check_stored(remote, &scope, blob, answer.headers())?;
+            return Ok(Begun::Done);
+        }
+        remote.note_wants_uploads();
+        tracing::debug!("{} wants uploads in two steps: status {}", remote.registry(), answer.status());
+        if answer.status() == StatusCode::ACCEPTED {
+            return Ok(Begun::Upload(self.session(remote, scope, &request, &answer).ok()));
+        }
+        Ok(Begun::Upload(None))
     }
 
     async fn send_blob<'a>(
@@ -199,10 +258,31 @@ impl Core {
     }
 }
 
-enum Mount<'a> {
-    Mounted,
-    /// Perhaps the registry opened an upload instead.
+/// What came of a request that may do without an upload.
+enum Begun<'a> {
+    /// The blob is there.
+    Done,
+    /// It is to be sent; perhaps the registry opened an upload.
     Upload(Option<Session<'a>>),
+}
+
+/// Whether the registry stored what it was sent, where it says what that is.
+fn check_stored(
+    remote: &Remote,
+    scope: &Scope,
+    blob: &Descriptor,
+    headers: &HeaderMap,
+) -> Result<(), RegistryError> {
+    let stored = headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
+    match stored.and_then(|text| text.parse::<Digest>().ok()) {
+        Some(stored) if stored != blob.digest => Err(RegistryError::Content {
+            registry: remote.registry().to_owned(),
+            repository: scope.repository.clone(),
+            expected: blob.digest,
+            what: format!("it stored {stored}"),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Failures of an upload after which another attempt makes sense: also a session that the registry lost.
@@ -247,16 +327,7 @@ impl Session<'_> {
             }
             _ => {}
         }
-        let stored = answer.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
-        match stored.and_then(|text| text.parse::<Digest>().ok()) {
-            Some(stored) if stored != blob.digest => Err(Failed::Other(RegistryError::Content {
-                registry: self.remote.registry().to_owned(),
-                repository: self.scope.repository.clone(),
-                expected: blob.digest,
-                what: format!("it stored {stored}"),
-            })),
-            _ => Ok(()),
-        }
+        Ok(check_stored(self.remote, &self.scope, blob, answer.headers())?)
     }
 
     /// Asks how much has arrived, and sends the rest; `false` when the upload has to start again.

@@ -31,7 +31,9 @@ fn what_is_pushed_can_be_pulled_by_us_and_by_skopeo() {
     skopeo::copy(&theirs, &format!("oci:{}:app", directory.path().display()));
 
     assert_eq!(sample.push(&registry, &app).unwrap(), BlobOutcome::Present);
-    assert_eq!(server.requests("\"PUT /v2/team/app/blobs/uploads/").len(), 2, "a layer and a configuration");
+    // A configuration is not asked for: that would cost as much as to send it.
+    let layers = server.requests("\"PUT /v2/team/app/blobs/uploads/").len();
+    assert_eq!(layers, 3, "a layer, and a configuration twice");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod credentials;
 mod downloads;
 mod hostile;
 mod listing;
+mod requests;
 mod uploads;
 
 use std::sync::Arc;

@@ -42,6 +42,10 @@ pub enum Fault {
     DockerOnly,
     /// Docker manifests are refused.
     OciOnly,
+    /// There is no list of repositories.
+    NoCatalog,
+    /// A blob may come with the request that opens an upload.
+    SinglePost,
     /// Mounts are answered with an upload.
     NoMount,
     /// Requests of the method whose path contains the text get the status.

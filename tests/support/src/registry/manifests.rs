@@ -1,5 +1,7 @@
 //! Manifests, tags, referrers and blobs on their way out.
 
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Response};
 use bytes::Bytes;
@@ -113,13 +115,38 @@ pub(super) fn tags(state: &State, repository: &str, query: &str) -> Response<Bod
     if all.is_empty() {
         return error(404, "NAME_UNKNOWN", "repository name not known to registry");
     }
+    let names = all.into_iter().map(|(tag, _)| tag);
+    page(
+        names,
+        query,
+        &format!("/v2/{repository}/tags/list"),
+        |tags| json!({"name": repository, "tags": tags}),
+    )
+}
+
+/// All repositories that have a tag, in pages of two as well.
+pub(super) fn catalog(state: &State, query: &str) -> Response<Body> {
+    if state.has(&Fault::NoCatalog) {
+        return error(404, "NOT_FOUND", "no catalog here");
+    }
+    let repositories: BTreeSet<String> =
+        state.manifests.keys().map(|(repository, _)| repository.clone()).collect();
+    page(repositories.into_iter(), query, "/v2/_catalog", |names| json!({"repositories": names}))
+}
+
+fn page(
+    names: impl Iterator<Item = String>,
+    query: &str,
+    path: &str,
+    body: impl FnOnce(&[String]) -> Value,
+) -> Response<Body> {
     let last = query.split('&').find_map(|pair| pair.strip_prefix("last=")).unwrap_or_default();
-    let mut rest = all.into_iter().map(|(tag, _)| tag).filter(|tag| tag.as_str() > last);
+    let last = last.replace("%2F", "/");
+    let mut rest = names.filter(|name| *name > last);
     let page: Vec<String> = rest.by_ref().take(2).collect();
-    let body = json!({"name": repository, "tags": page}).to_string();
-    let mut response = with_body(200, "application/json", body);
+    let mut response = with_body(200, "application/json", body(&page).to_string());
     if let Some((_, last)) = rest.next().zip(page.last()) {
-        let link = format!("</v2/{repository}/tags/list?n=2&last={last}>; rel=\"next\"");
+        let link = format!("<{path}?n=2&last={}>; rel=\"next\"", last.replace('/', "%2F"));
         set(response.headers_mut(), "link", &link);
     }
     response

@@ -135,6 +135,9 @@ fn route(state: &mut State, head: &axum::http::request::Parts, query: &str, body
     if path == "/v2/" {
         return answers::with_body(200, "application/json", "{}");
     }
+    if path == "/v2/_catalog" {
+        return manifests::catalog(state, query);
+    }
     let Some((repository, rest)) = repository_and_rest(path) else {
         return error(404, "NOT_FOUND", "no such path");
     };
@@ -145,7 +148,7 @@ fn route(state: &mut State, head: &axum::http::request::Parts, query: &str, body
         }
         Some(("tags", "list")) => manifests::tags(state, repository, query),
         Some(("referrers", subject)) => manifests::referrers(state, repository, subject),
-        Some(("blobs", "uploads/")) => uploads::open(state, repository, query),
+        Some(("blobs", "uploads/")) => uploads::open(state, repository, query, body),
         Some(("blobs", name)) => match name.strip_prefix("uploads/") {
             Some(id) => uploads::proceed(state, method, (repository, id), query, &head.headers, body),
             None => manifests::blob(state, method, (repository, name), &head.headers),

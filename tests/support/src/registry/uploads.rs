@@ -9,7 +9,7 @@ use super::answers::{empty, error, set};
 use super::state::{State, digest};
 
 /// `POST /v2/NAME/blobs/uploads/`.
-pub(super) fn open(state: &mut State, repository: &str, query: &str) -> Response<Body> {
+pub(super) fn open(state: &mut State, repository: &str, query: &str, body: &Bytes) -> Response<Body> {
     let parameter = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| decoded(value))
@@ -25,6 +25,9 @@ pub(super) fn open(state: &mut State, repository: &str, query: &str) -> Response
     }
     let id = format!("upload-{}", state.next_serial());
     state.uploads.insert(id.clone(), Vec::new());
+    if query.contains("digest=") && state.has(&Fault::SinglePost) {
+        return put(state, (repository, &id), query, body);
+    }
     in_progress(state, repository, &id, 202)
 }
 
