@@ -59,6 +59,12 @@ macro_rules! digest_type {
                 self.0.iter().map(|byte| format!("{byte:02x}")).collect()
             }
 
+            /// The digest that has these 32 bytes.
+            #[allow(dead_code)]
+            pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+
             /// The 32 bytes.
             #[must_use]
             pub fn as_bytes(&self) -> &[u8; 32] {

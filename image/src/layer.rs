@@ -18,6 +18,7 @@ mod pattern;
 mod pipeline;
 mod sink;
 mod slices;
+mod stat;
 mod synthetic;
 #[cfg(test)]
 mod tests;
@@ -26,14 +27,17 @@ mod walk;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+pub(crate) use compress::codec;
 pub use entry::{Content, Device, Entry, EntryKind, Ownership, ParentOwnership};
 pub use error::LayerError;
-use pipeline::Feed;
+use pipeline::{Feed, Outcome};
 pub use sink::BlobSink;
 pub(crate) use sink::touch;
 pub use slices::slices;
+pub(crate) use stat::Stat;
 pub use synthetic::{launcher, process_types};
 
+use crate::stat_index::{Fingerprint, Fingerprinter};
 use crate::{Descriptor, DiffId, LayerFormat, ManifestFormat, MediaType};
 
 /// A layer that was written as a blob.
@@ -47,6 +51,8 @@ pub struct Layer {
     pub path: PathBuf,
     /// The size of the uncompressed tar in bytes.
     pub uncompressed_size: u64,
+    /// What its files were when they were found, before they were read; `None` where it is not made of files.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// What a layer is without its blob.
@@ -97,10 +103,31 @@ impl LayerSource {
         matches!(&self.0, Source::Entries(entries) if entries.is_empty())
     }
 
+    /// What the layer is as far as the file system tells, without any file being read. `None` for a tar.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub(crate) fn fingerprint(&self) -> Result<Option<Fingerprint>, LayerError> {
+        let Some(mut fingerprinter) = self.fingerprinter() else { return Ok(None) };
+        self.visit(&mut |entry| {
+            fingerprinter.push(&entry);
+            Ok(())
+        })?;
+        Ok(Some(fingerprinter.finish()))
+    }
+
+    fn fingerprinter(&self) -> Option<Fingerprinter<'_>> {
+        match &self.0 {
+            Source::Directory { name, .. } => Some(Fingerprinter::new(b"directory", Some(name))),
+            Source::Entries(_) => Some(Fingerprinter::new(b"entries", None)),
+            Source::Tar(_) => None,
+        }
+    }
+
     fn visit(&self, emit: &mut dyn FnMut(Entry) -> Result<(), LayerError>) -> Result<(), LayerError> {
         match &self.0 {
             Source::Directory { host, name, ownership } => walk::walk(host, name, ownership, emit),
-            Source::Entries(entries) => entries.iter().cloned().try_for_each(emit),
+            Source::Entries(entries) => entries.iter().map(with_stat).try_for_each(|entry| emit(entry?)),
             Source::Tar(_) => Ok(()),
         }
     }
@@ -114,13 +141,31 @@ impl LayerSource {
     }
 }
 
+/// The entry with what the file system says about its file.
+fn with_stat(entry: &Entry) -> Result<Entry, LayerError> {
+    let mut entry = entry.clone();
+    if let (None, EntryKind::File(Content::Host { path, .. })) = (entry.stat, &entry.kind) {
+        let metadata = std::fs::symlink_metadata(path).map_err(LayerError::read(path))?;
+        entry.stat = Some(Stat::of(&metadata));
+    }
+    Ok(entry)
+}
+
 /// The DiffID of a layer, without compressing or writing anything: to find out whether an image has it already.
 ///
 /// # Errors
 /// When the source cannot be read, changes while it is read, or cannot be expressed in tar.
 pub fn digest(source: &LayerSource) -> Result<LayerDigest, LayerError> {
-    let (digest, _) = pipeline::run(Feed::Source(source), None)?;
-    Ok(digest)
+    read(source).map(|(digest, _)| digest)
+}
+
+/// As [`digest`], with what the layer's files were when they were found, before they were read.
+///
+/// # Errors
+/// As [`digest`].
+pub fn read(source: &LayerSource) -> Result<(LayerDigest, Option<Fingerprint>), LayerError> {
+    let Outcome { digest, fingerprint, .. } = pipeline::run(Feed::Source(source), None)?;
+    Ok((digest, fingerprint))
 }
 
 /// Makes a layer and writes its blob into `sink`. The media type is of the family of the image's manifest.
@@ -158,12 +203,13 @@ fn write(
     family: ManifestFormat,
     sink: &BlobSink,
 ) -> Result<Layer, LayerError> {
-    let (layer, blob) = pipeline::run(feed, Some((format, sink)))?;
+    let Outcome { digest, fingerprint, blob } = pipeline::run(feed, Some((format, sink)))?;
     let blob = blob.ok_or(LayerError::Stopped)?;
     Ok(Layer {
-        diff_id: layer.diff_id,
+        diff_id: digest.diff_id,
         descriptor: Descriptor::new(MediaType::Layer(family, format), blob.digest, blob.size),
         path: blob.path,
-        uncompressed_size: layer.uncompressed_size,
+        uncompressed_size: digest.uncompressed_size,
+        fingerprint,
     })
 }

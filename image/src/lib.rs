@@ -26,6 +26,7 @@ mod reference;
 pub mod registry;
 mod select;
 pub mod snapshot;
+pub mod stat_index;
 mod store;
 mod store_error;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use manifest::{
 pub use media_type::{LayerFormat, ManifestFormat, MediaType};
 pub use reference::{DOCKER_HUB, InvalidReference, Reference};
 pub use registry::{Registry, RegistryConfig};
+pub use stat_index::StatIndex;
 pub use store::{BlobOpener, BlobOutcome, BlobSource, Image, ImageStore};
 pub use store_error::StoreError;
 pub use unpack::UnpackError;

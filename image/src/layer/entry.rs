@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::stat::Stat;
+
 /// One entry of a layer's tar.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -19,6 +21,8 @@ pub struct Entry {
     pub kind: EntryKind,
     /// Its extended attributes, by name.
     pub xattrs: Vec<(String, Vec<u8>)>,
+    /// What the file system said about it, when it was found there.
+    pub(crate) stat: Option<Stat>,
 }
 
 /// What an entry is.
@@ -96,7 +100,7 @@ impl Entry {
     }
 
     pub(crate) fn new(path: impl Into<PathBuf>, mode: u32, kind: EntryKind) -> Self {
-        Self { path: path.into(), mode, uid: 0, gid: 0, kind, xattrs: Vec::new() }
+        Self { path: path.into(), mode, uid: 0, gid: 0, kind, xattrs: Vec::new(), stat: None }
     }
 }
 

@@ -18,6 +18,7 @@ use super::load::{Batch, Loaded, LoadedContent, OpenFile};
 use super::sink::{BlobSink, WrittenBlob};
 use super::{LayerDigest, LayerSource};
 use crate::blob_file::BlobFile;
+use crate::stat_index::{Fingerprint, Fingerprinter};
 use crate::{DiffId, LayerFormat};
 
 /// The tar is cut here before it is compressed. Part of what decides a blob's digest: changing it changes all blobs.
@@ -41,10 +42,16 @@ pub(super) enum Feed<'a> {
     Stream(&'a mut (dyn Read + Send), &'a str),
 }
 
-pub(super) fn run(
-    feed: Feed<'_>,
-    target: Option<(LayerFormat, &BlobSink)>,
-) -> Result<(LayerDigest, Option<WrittenBlob>)> {
+/// What came of a layer.
+pub(super) struct Outcome {
+    pub(super) digest: LayerDigest,
+    /// What its files were when they were found; `None` where it is not made of files.
+    pub(super) fingerprint: Option<Fingerprint>,
+    /// The blob, when one was to be written.
+    pub(super) blob: Option<WrittenBlob>,
+}
+
+pub(super) fn run(feed: Feed<'_>, target: Option<(LayerFormat, &BlobSink)>) -> Result<Outcome> {
     thread::scope(|scope| {
         let (load_jobs, loaders) = bounded::<Job<Batch, Vec<Loaded>>>(BATCHES);
         let (ordered, loaded) = bounded::<Slot<Vec<Loaded>>>(BATCHES);
@@ -52,7 +59,8 @@ pub(super) fn run(
             Feed::Source(source) => Some(*source),
             Feed::Stream(..) => None,
         };
-        let walker = scope.spawn(move || entries.map_or(Ok(()), |source| walk(source, &load_jobs, &ordered)));
+        let walker =
+            scope.spawn(move || entries.map_or(Ok(None), |source| walk(source, &load_jobs, &ordered)));
         for _ in 0..LOADERS {
             let jobs = loaders.clone();
             scope.spawn(move || serve(&jobs, |batch: Batch| batch.load()));
@@ -82,14 +90,17 @@ pub(super) fn run(
             },
         };
         drop(loaded);
-        let walked = join(walker);
+        let (walked, fingerprint) = match join(walker) {
+            Ok(fingerprint) => (Ok(()), fingerprint),
+            Err(error) => (Err(error), None),
+        };
         let digest = join(hasher);
         let blob = sink.map(join).transpose();
         // The blob gets its name last: a tar that was broken off looks like a short one from there.
         let file = first_error(walked, tar, blob)?;
         let blob =
             file.zip(target.map(|(_, sink)| sink)).map(|(file, sink)| sink.finish(file)).transpose()?;
-        Ok((digest?, blob))
+        Ok(Outcome { digest: digest?, fingerprint, blob })
     })
 }
 
@@ -132,13 +143,20 @@ fn walk(
     source: &LayerSource,
     jobs: &Sender<Job<Batch, Vec<Loaded>>>,
     ordered: &Sender<Slot<Vec<Loaded>>>,
-) -> Result<()> {
+) -> Result<Option<Fingerprint>> {
     let mut batch = Batch::default();
+    let mut fingerprinter = source.fingerprinter();
     source.visit(&mut |entry| {
+        if let Some(fingerprinter) = &mut fingerprinter {
+            fingerprinter.push(&entry);
+        }
         batch.push(entry);
         if batch.is_full() { dispatch(std::mem::take(&mut batch), jobs, ordered) } else { Ok(()) }
     })?;
-    if batch.is_empty() { Ok(()) } else { dispatch(batch, jobs, ordered) }
+    if !batch.is_empty() {
+        dispatch(batch, jobs, ordered)?;
+    }
+    Ok(fingerprinter.map(Fingerprinter::finish))
 }
 
 fn tar(loaded: &Receiver<Slot<Vec<Loaded>>>, mut chunks: Chunks) -> Result<()> {

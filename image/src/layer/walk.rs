@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::entry::{Content, Device, Entry, EntryKind, Ownership, ParentOwnership};
 use super::error::LayerError;
+use super::stat::Stat;
 
 /// Gives every entry of a layer for directory `host`, named `name` in the image, to `emit`.
 pub(super) fn walk(
@@ -77,7 +78,8 @@ fn entry(
         return Ok(None);
     };
     let mode = metadata.mode() & 0o7777;
-    Ok(Some(Entry::new(name, mode, kind).owned_by(ownership.uid, ownership.gid)))
+    let entry = Entry::new(name, mode, kind).owned_by(ownership.uid, ownership.gid);
+    Ok(Some(Entry { stat: Some(Stat::of(metadata)), ..entry }))
 }
 
 /// The entries of the parents of a directory in the image, `/` excluded, outermost first.
