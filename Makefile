@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 # Passed to the tests: make test TESTS="buildpacks -- --nocapture"
 TESTS ?=
 
-.PHONY: help quickstart build install test test-packages lint format
+.PHONY: help quickstart build install test test-packages matrix lint format
 
 help:
 	@echo 'make quickstart     install what is needed, build Longshore, and build and run an app with it'
@@ -13,6 +13,7 @@ help:
 	@echo 'make install        the same, installed below PREFIX ($(PREFIX))'
 	@echo 'make test           every test; installs the packages that they need'
 	@echo 'make test-packages  only install those packages'
+	@echo 'make matrix         write into docs/registries.md what clients make of images today'
 	@echo 'make lint           formatting, clippy, licences and sources of dependencies'
 	@echo 'make format         format the code'
 
@@ -33,6 +34,12 @@ test: test-packages
 	@scripts/toolchain.sh
 	cargo build --workspace --bins --target $(HOST)
 	cargo test --workspace --target $(HOST) $(TESTS)
+
+# A job of `make test` too, which compares what clients do with the document instead of writing it.
+matrix: test-packages
+	@scripts/toolchain.sh
+	cargo build --workspace --bins --target $(HOST)
+	LONGSHORE_WRITE_MATRIX=1 cargo test --target $(HOST) --test longshore -- --test-threads=1 matrix::
 
 lint:
 	@scripts/toolchain.sh

@@ -9,6 +9,7 @@ seconds=${1:?fuzz.sh SECONDS [TARGET...]}
 shift
 [ $# -gt 0 ] || set -- reference manifest archive unpack toml
 cd "$(dirname "$0")/.."
+scripts/packages.sh fuzz
 
 coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 coverage="$coverage -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"

@@ -8,13 +8,16 @@ set -eu
 BUILD="ca-certificates curl debian-archive-keyring gcc libc6-dev mmdebstrap uidmap"
 # The other side of the end-to-end tests: registries, clients, runtimes.
 TEST="apache2-utils binutils busybox-static containerd docker-registry docker.io mount openssl passwd podman python3 python3-venv runc skopeo util-linux"
+# libFuzzer is written in C++.
+FUZZ="g++"
 
 wanted=
 for list in "$@"; do
     case $list in
         build) wanted="$wanted $BUILD" ;;
         test) wanted="$wanted $BUILD $TEST" ;;
-        *) echo "packages.sh: there is no list $list; there are build and test" >&2; exit 2 ;;
+        fuzz) wanted="$wanted $BUILD $FUZZ" ;;
+        *) echo "packages.sh: there is no list $list; there are build, test and fuzz" >&2; exit 2 ;;
     esac
 done
 

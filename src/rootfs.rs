@@ -58,6 +58,10 @@ impl RootFilesystems {
             .map(|manifest| manifest.layers.as_slice())
             .with_context(|| format!("`{name}` is an index and not an image"))?;
         let diff_ids = image.config.diff_ids();
+        if blobs.is_empty() {
+            // Some programs keep other things than file systems in such images. Nothing can be mounted of no layers.
+            bail!("the image `{name}` has no layers, so there is nothing in it to run");
+        }
         if blobs.len() != diff_ids.len() {
             bail!(
                 "the image `{name}` is not valid: it has {} layers, and its configuration names {}",

@@ -17,6 +17,7 @@ mod buildpacks;
 mod conformance;
 mod containers;
 mod image;
+mod matrix;
 mod publish;
 mod reproducible;
 mod run;

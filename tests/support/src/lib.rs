@@ -13,6 +13,7 @@
 
 pub mod buildpack;
 pub mod certificates;
+pub mod containerd;
 pub mod debian;
 pub mod docker_registry;
 pub mod dockerd;
@@ -28,8 +29,10 @@ pub mod repository;
 pub mod skopeo;
 pub mod tiny;
 pub mod user;
+pub mod variants;
 
 pub use certificates::Certificates;
+pub use containerd::Containerd;
 pub use docker_registry::DockerRegistry;
 pub use dockerd::Dockerd;
 pub use environment::TestEnvironment;

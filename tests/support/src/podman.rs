@@ -46,6 +46,17 @@ impl Podman {
         Outcome::of(self.command().args(arguments))
     }
 
+    /// How skopeo names `image` in this storage.
+    ///
+    /// # Panics
+    /// When podman does not say how it stores images.
+    #[must_use]
+    pub fn stored(&self, image: &str) -> String {
+        let driver = self.podman(&["info", "--format", "{{.Store.GraphDriverName}}"]).success().stdout;
+        let path = |name: &str| self.directory.path().join(name).display().to_string();
+        format!("containers-storage:[{}@{}+{}]{image}", driver.trim(), path("root"), path("run"))
+    }
+
     fn command(&self) -> Command {
         let path = |name: &str| self.directory.path().join(name);
         let mut command = Command::new("/usr/bin/podman");
