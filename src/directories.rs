@@ -45,4 +45,15 @@ impl Directories {
     pub(crate) fn store(&self) -> PathBuf {
         self.data.join("store")
     }
+
+    /// The caches of app images: one directory each. A later version that keeps them in another way has another number,
+    /// and leaves these alone.
+    pub(crate) fn app_caches(&self) -> PathBuf {
+        self.cache.join("apps/v1")
+    }
+
+    /// The work directories of builds that run.
+    pub(crate) fn builds(&self) -> PathBuf {
+        self.cache.join("builds")
+    }
 }

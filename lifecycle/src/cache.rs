@@ -1,21 +1,26 @@
 //! Caches: where cached layers are kept from one build to the next (buildpack.md "Cached Layers", platform.md "Caching").
 //!
-//! A cache is a directory or an image. Both hold layers as uncompressed tars under their DiffIDs and the same metadata.
-//! A cache is only ever replaced as a whole, after everything in the new one is written: whoever is interrupted keeps the
-//! old one.
+//! A cache is a directory of tars as the reference lifecycle has it, an image, or, for builds of one machine, a directory
+//! of trees that are moved in and out. All hold layers under their DiffIDs and the same metadata. A cache is only ever
+//! replaced as a whole, after everything in the new one is written: whoever is interrupted keeps the old one.
 
 mod directory;
+mod files;
 mod image;
+mod tar;
+mod tree;
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use longshore_cnb::lifecycle_metadata::CacheMetadata;
-use longshore_image::layer::{LayerError, LayerSource};
+use longshore_image::layer::{LayerDigest, LayerError, LayerSource, Ownership};
 use longshore_image::{DiffId, StoreError};
 
+use crate::directory::{MappedDirectory, Owner};
+use crate::restore::ExtractError;
 pub use directory::DirectoryCache;
 pub use image::ImageCache;
+pub use tree::{CollectedCaches, LockedCache, TreeCache, Trust, collect};
 
 /// Why a cache could not be read or written. A build goes on without it.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +52,9 @@ pub enum CacheError {
         #[source]
         source: Box<StoreError>,
     },
+    /// A layer of the cache is corrupt, or its place cannot be written.
+    #[error(transparent)]
+    Restore(#[from] ExtractError),
     /// A layer could not be written into the cache.
     #[error("cannot make a layer for the cache")]
     Layer(#[from] LayerError),
@@ -59,6 +67,11 @@ impl CacheError {
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, source }
+    }
+
+    /// Whether a layer that the cache has is not what it should be.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Restore(error) if error.is_corrupt())
     }
 }
 
@@ -73,11 +86,30 @@ pub trait Cache: Send + Sync {
     /// When the cache is there and cannot be read.
     fn metadata(&self) -> Result<Option<CacheMetadata>, CacheError>;
 
-    /// The uncompressed tar of a layer. Its content is not verified.
+    /// Puts the content of a layer in the place of what is at `directory`, whose parent exists. Somebody else's it is
+    /// given to when `owner` says so.
     ///
     /// # Errors
-    /// When the cache does not hold it or cannot be read.
-    fn open_layer(&self, diff_id: DiffId) -> Result<Box<dyn Read + Send>, CacheError>;
+    /// When the cache does not hold it or cannot be read, its content is not the DiffID's, or the place cannot be written.
+    fn restore_layer(
+        &self,
+        diff_id: DiffId,
+        directory: &MappedDirectory,
+        owner: Option<Owner>,
+    ) -> Result<(), CacheError>;
+
+    /// The same for the SBOM files of cached layers, of which the cache keeps its own.
+    ///
+    /// # Errors
+    /// As [`Cache::restore_layer`].
+    fn restore_sbom(
+        &self,
+        diff_id: DiffId,
+        directory: &MappedDirectory,
+        owner: Option<Owner>,
+    ) -> Result<(), CacheError> {
+        self.restore_layer(diff_id, directory, owner)
+    }
 
     /// Takes a layer whose content was found to be corrupt out of the cache, so that the next export writes it anew.
     ///
@@ -92,19 +124,40 @@ pub trait Cache: Send + Sync {
     fn begin(&self) -> Result<Box<dyn CacheUpdate + '_>, CacheError>;
 }
 
+/// A layer's directory that is put into a cache.
+pub struct LayerDirectory<'a> {
+    /// Where it is, and its name in the build environment.
+    pub directory: &'a MappedDirectory,
+    /// To whom its files belong in the layer.
+    pub ownership: Ownership,
+    /// What export found out about it, when it is in the app image too.
+    pub known: Option<LayerDigest>,
+    /// Which layer it was in the old cache.
+    pub previous: Option<DiffId>,
+}
+
+impl LayerDirectory<'_> {
+    fn source(&self) -> Result<LayerSource, LayerError> {
+        LayerSource::directory(&self.directory.host, &self.directory.name, self.ownership)
+    }
+}
+
+/// What became of a layer that was put into a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Put {
+    /// Its DiffID.
+    pub diff_id: DiffId,
+    /// Whether the old cache did not have it.
+    pub is_new: bool,
+}
+
 /// A cache in the making.
 pub trait CacheUpdate {
-    /// Takes a layer over from the old cache, if it holds one of that DiffID and size in bytes; tells whether it did.
+    /// Puts a layer in. Its directory may be gone once the cache is committed.
     ///
     /// # Errors
-    /// When the old cache cannot be read or the new one cannot be written.
-    fn reuse_layer(&mut self, diff_id: DiffId, uncompressed_size: u64) -> Result<bool, CacheError>;
-
-    /// Adds a layer, unless it was added before, and returns its DiffID.
-    ///
-    /// # Errors
-    /// When it cannot be read or written.
-    fn add_layer(&mut self, source: &LayerSource) -> Result<DiffId, CacheError>;
+    /// When it cannot be read or the cache cannot be written.
+    fn put(&mut self, layer: &LayerDirectory<'_>) -> Result<Put, CacheError>;
 
     /// Replaces the old cache.
     ///

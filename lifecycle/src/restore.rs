@@ -222,28 +222,18 @@ impl Restorer<'_> {
         let (Some(diff_id), Some(cache)) = (layer.data, self.input.cache) else { return Ok(true) };
         tracing::info!("Restoring data for \"{}\" from cache", layer.identifier);
         tracing::debug!("the DiffID of \"{}\" is {diff_id}", layer.identifier);
-        let content = match cache.open_layer(diff_id) {
-            Ok(content) => content,
-            Err(error) => return self.give_up(layer, &error),
-        };
-        let parent = layer.directory.host.parent().unwrap_or(&layer.directory.host);
-        let staging = tempfile::Builder::new().prefix(".restoring-").tempdir_in(parent);
-        let staging = staging.map_err(RestoreError::write(parent))?;
-        let target = MappedDirectory { host: staging.path().to_owned(), name: layer.directory.name.clone() };
-        match extract(content, diff_id, &target, self.input.owner) {
-            Ok(()) => {}
-            Err(error) if error.is_corrupt() => {
-                if let Err(error) = cache.discard_layer(diff_id) {
-                    tracing::warn!("the corrupt layer stays in the cache: {}", chain(&error));
-                }
-                return self.give_up(layer, &error);
+        match cache.restore_layer(diff_id, &layer.directory, self.input.owner) {
+            Ok(()) => Ok(true),
+            Err(CacheError::Restore(source)) if !source.is_corrupt() => {
+                Err(RestoreError::Layer { layer: layer.identifier.clone(), source })
             }
-            Err(source) => return Err(RestoreError::Layer { layer: layer.identifier.clone(), source }),
+            Err(error) => {
+                if error.is_corrupt() {
+                    discard(cache, diff_id);
+                }
+                self.give_up(layer, &error)
+            }
         }
-        remove_all(&layer.directory.host)?;
-        fs::rename(staging.keep(), &layer.directory.host)
-            .map_err(RestoreError::write(&layer.directory.host))?;
-        Ok(true)
     }
 
     /// A cached layer is restored with its metadata or not at all (buildpack.md "Cached Layers").
@@ -255,6 +245,13 @@ impl Restorer<'_> {
 
     fn write(&self, path: &Path, content: &str) -> Result<(), RestoreError> {
         write_file(path, content.as_bytes(), self.input.owner)
+    }
+}
+
+/// Takes a corrupt layer out of the cache.
+fn discard(cache: &dyn Cache, diff_id: DiffId) {
+    if let Err(error) = cache.discard_layer(diff_id) {
+        tracing::warn!("the corrupt layer stays in the cache: {}", chain(&error));
     }
 }
 
@@ -289,7 +286,7 @@ pub(crate) fn create_directory(layers: &Path, relative: &str, owner: Option<Owne
     Ok(())
 }
 
-fn give(path: &Path, owner: Option<Owner>) -> io::Result<()> {
+pub(crate) fn give(path: &Path, owner: Option<Owner>) -> io::Result<()> {
     owner.map_or(Ok(()), |owner| std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid)))
 }
 
@@ -319,7 +316,7 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

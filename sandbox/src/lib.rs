@@ -42,7 +42,7 @@ pub use crate::layer_files::read_in_layers;
 pub use crate::limits::Limits;
 pub use crate::mapping::IdMapping;
 pub use crate::obstacle::Obstacle;
-pub use crate::ownership::{give_tree, remove_tree};
+pub use crate::ownership::{give_tree, give_tree_except, remove_tree};
 pub use crate::probe::{Probe, ProbeReport, probe};
 pub use crate::run::{Output, Running, Signals, Stdio, Stream, run, run_with_lines, start};
 pub use crate::signals::{OnSignal, SignalForwarder};

@@ -1,9 +1,10 @@
 //! Trees that belong to users of the sandbox.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::mapping::IdMapping;
 
@@ -12,13 +13,27 @@ use crate::mapping::IdMapping;
 ///
 /// The tree must not be in anybody else's hands meanwhile.
 pub fn give_tree(path: &Path, mapping: &IdMapping, uid: u32, gid: u32) -> io::Result<()> {
+    give_tree_except(path, mapping, uid, gid, &BTreeSet::new())
+}
+
+/// The same, except for some trees in it, which are not looked into: their owners are known.
+pub fn give_tree_except(
+    path: &Path,
+    mapping: &IdMapping,
+    uid: u32,
+    gid: u32,
+    except: &BTreeSet<PathBuf>,
+) -> io::Result<()> {
     if mapping.is_single() {
         return Ok(());
     }
-    give(path, mapping.host_uid(uid), mapping.host_gid(gid))
+    give(path, mapping.host_uid(uid), mapping.host_gid(gid), except)
 }
 
-fn give(path: &Path, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+fn give(path: &Path, uid: Option<u32>, gid: Option<u32>, except: &BTreeSet<PathBuf>) -> io::Result<()> {
+    if except.contains(path) {
+        return Ok(());
+    }
     let metadata = fs::symlink_metadata(path)?;
     if Some(metadata.uid()) != uid || Some(metadata.gid()) != gid {
         lchown(path, uid, gid)?;
@@ -29,7 +44,7 @@ fn give(path: &Path, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
     }
     if metadata.is_dir() {
         for entry in fs::read_dir(path)? {
-            give(&entry?.path(), uid, gid)?;
+            give(&entry?.path(), uid, gid, except)?;
         }
     }
     Ok(())

@@ -13,3 +13,4 @@ mod work_directory;
 pub(crate) use failure::lifecycle_code;
 pub(crate) use phases::build;
 pub(crate) use request::{BuildRequest, NetworkAccess, Volume};
+pub(crate) use work_directory::clear_abandoned;

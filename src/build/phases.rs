@@ -16,14 +16,14 @@ use longshore_cnb::toml_file;
 use longshore_image::layer::{Ownership, ParentOwnership};
 use longshore_image::{BlobSink, ImageStore, Platform, Reference};
 use longshore_lifecycle::analyze::{AnalyzeInput, analyze};
-use longshore_lifecycle::cache::DirectoryCache;
+use longshore_lifecycle::cache::{LockedCache, TreeCache, Trust};
 use longshore_lifecycle::export::{
     CacheInput, ExportInput, ExportOutput, LayerDigests, export, export_cache,
 };
 use longshore_lifecycle::restore::{RestoreInput, restore};
 use longshore_lifecycle::run_image::{RunImages, for_export};
 use longshore_lifecycle::{Identify, MappedDirectory, Owner};
-use longshore_sandbox::{IdMapping, remove_tree};
+use longshore_sandbox::IdMapping;
 
 use super::container::BuildContainer;
 use super::modules::{self, Selection, Wanted};
@@ -56,16 +56,18 @@ pub(crate) fn build(
     let run_image_names = run_image_names.iter().map(|name| name.parse()).collect::<Result<Vec<_>, _>>()?;
     names::check(std::iter::once(&request.image).chain(&request.tags), &request.builder, &run_image_names)?;
 
-    let work = WorkDirectory::new(&directories.cache.join("builds"))?;
+    let cache = directories.app_caches().join(names::cache_name(&request.image));
+    let cache = LockedCache::wait(cache, &request.image.familiar())?;
+    let work = WorkDirectory::new(&directories.builds(), &cache)?;
     let selection = select(request, &builder, &work)?;
     app::copy(&request.app, &request.filter, &work.workspace())?;
     work.write_root(&selection.modules, selection.order.as_deref(), &request.variables)?;
 
-    let cache = directories.cache.join("apps").join(names::cache_name(&request.image));
     if request.clear_cache {
-        remove_tree(&cache).with_context(|| format!("cannot clear the cache `{}`", cache.display()))?;
+        cache.clear().context("cannot clear the cache")?;
     }
-    fs_err::create_dir_all(&cache)?;
+    let layers = MappedDirectory { host: work.layers(), name: "/layers".into() };
+    let ownership = ownership(&builder);
     let build = Build {
         request,
         platform,
@@ -76,7 +78,8 @@ pub(crate) fn build(
         target: images.destination(request.publish)?,
         run_image_store: Arc::new(Places::new(images, request.pull_policy)?),
         run_images: RunImages::Run(Run { images: run_images }),
-        cache: DirectoryCache::open(cache)?,
+        cache: TreeCache::new(cache, layers, ownership, Trust::Attributes)?,
+        ownership,
         launcher: programs::launcher(directories)?,
         sink: if request.publish { BlobSink::scratch(work.blobs()) } else { images.local().sink() },
         work: &work,
@@ -116,6 +119,12 @@ fn select(request: &BuildRequest, builder: &BuilderImage, work: &WorkDirectory) 
     Ok(selection)
 }
 
+/// Layers say the same whoever builds: the ids on disk are those of this machine.
+const fn ownership(builder: &BuilderImage) -> Ownership {
+    let (uid, gid) = (builder.uid, builder.gid);
+    Ownership { uid, gid, parents: ParentOwnership::Fixed { uid, gid, mode: 0o755 } }
+}
+
 /// A build whose inputs were all found.
 struct Build<'a> {
     request: &'a BuildRequest,
@@ -127,7 +136,8 @@ struct Build<'a> {
     target: Arc<dyn ImageStore>,
     run_image_store: Arc<dyn ImageStore>,
     run_images: RunImages,
-    cache: DirectoryCache,
+    cache: TreeCache,
+    ownership: Ownership,
     launcher: PathBuf,
     sink: BlobSink,
     work: &'a WorkDirectory,
@@ -156,11 +166,20 @@ impl Build<'_> {
         self.work.take_detected()?;
         let group: Group = toml_file::read(&self.work.layers().join("group.toml"))?;
         timed("RESTORING", || self.restore(&group, &analyzed))?;
-        self.give(&self.work.layers())?;
+        let restored = self.cache.restored();
+        WorkDirectory::give_except(
+            &self.work.layers(),
+            &self.mapping,
+            self.builder.uid,
+            self.builder.gid,
+            &restored,
+        )?;
         timed("BUILDING", || container.run("builder", &self.work.layers()))?;
         let exported = timed("EXPORTING", || self.export(&group, &analyzed))?;
+        // Before the cache takes directories away.
+        let reported = self.write_reports(&exported);
         self.export_cache(&group, &exported.layer_digests);
-        self.write_reports(&exported)?;
+        reported?;
         Ok(BuiltImage { manifest: exported.manifest })
     }
 
@@ -176,12 +195,6 @@ impl Build<'_> {
     fn owner(&self) -> Option<Owner> {
         let ids = self.mapping.host_uid(self.builder.uid).zip(self.mapping.host_gid(self.builder.gid));
         ids.filter(|_| !self.mapping.is_single()).map(|(uid, gid)| Owner { uid, gid })
-    }
-
-    /// Layers say the same whoever builds: the ids on disk are those of this machine.
-    const fn ownership(&self) -> Ownership {
-        let (uid, gid) = (self.builder.uid, self.builder.gid);
-        Ownership { uid, gid, parents: ParentOwnership::Fixed { uid, gid, mode: 0o755 } }
     }
 
     fn analyze(&self) -> anyhow::Result<Analyzed> {
@@ -244,7 +257,7 @@ impl Build<'_> {
             process_type: self.request.default_process.clone(),
             project: self.request.project.clone(),
             exec_env: Some(self.request.exec_env.clone()),
-            ownership: self.ownership(),
+            ownership: self.ownership,
             created: self.request.created,
             layer_format: Some(self.request.layer_format),
             manifest_format: Some(self.request.manifest_format),
@@ -264,7 +277,7 @@ impl Build<'_> {
             layers: self.layers(),
             group,
             cache: &self.cache,
-            ownership: self.ownership(),
+            ownership: self.ownership,
             layer_digests,
         });
         if let Err(error) = exported {

@@ -2,17 +2,26 @@
 //!
 //! It is locked while the build runs, so that the next build can clear away what a killed one left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{File, Permissions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use longshore_cnb::order::{OrderGroup, OrderToml};
-use longshore_sandbox::{IdMapping, give_tree, remove_tree};
+use longshore_lifecycle::cache::LockedCache;
+use longshore_sandbox::{IdMapping, give_tree_except, remove_tree};
 use tempfile::TempDir;
 
 use crate::builder::Module;
+
+const PREFIX: &str = "build-";
+/// Locked as long as the build runs.
+const LOCK: &str = "lock";
+/// The journal: the directory of the cache whose layers are here while the build runs.
+const CACHE: &str = "cache";
 
 /// The directory of one build.
 pub(crate) struct WorkDirectory {
@@ -23,19 +32,29 @@ pub(crate) struct WorkDirectory {
 }
 
 impl WorkDirectory {
-    /// Makes a directory below `parent`, and clears away those of builds that are no more.
+    /// Makes a directory below `parent` for a build with this cache, and clears away those of builds that are no more.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub(crate) fn new(parent: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(parent: &Path, cache: &LockedCache) -> anyhow::Result<Self> {
         fs_err::create_dir_all(parent)?;
         fs_err::set_permissions(parent, Permissions::from_mode(0o700))?;
-        clear_abandoned(parent);
-        let directory = tempfile::Builder::new().prefix("build-").tempdir_in(parent)?;
+        let (work, abandoned) = {
+            let _lock = lock_parent(parent)?;
+            let abandoned = Abandoned::find(parent);
+            (Self::make(parent, cache)?, abandoned)
+        };
+        abandoned.into_iter().for_each(|build| build.clear(Some(cache)));
+        Ok(work)
+    }
+
+    fn make(parent: &Path, cache: &LockedCache) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
         let path = directory.path().to_owned();
-        let lock = File::create(path.join("lock")).context("cannot lock the work directory")?;
+        let lock = fs_err::File::create(path.join(LOCK))?.into_parts().0;
         lock.try_lock().context("cannot lock the work directory")?;
         let work = Self { directory: Some(directory), path, _lock: lock };
+        fs_err::write(work.join(CACHE), cache.directory().as_os_str().as_bytes())?;
         for name in ["workspace", "layers", "detected", "root", "scratch", "scripts", "blobs"] {
             fs_err::create_dir(work.join(name))?;
             fs_err::set_permissions(work.join(name), Permissions::from_mode(0o755))?;
@@ -113,7 +132,21 @@ impl WorkDirectory {
     /// # Errors
     /// When that is not allowed.
     pub(crate) fn give(path: &Path, mapping: &IdMapping, uid: u32, gid: u32) -> anyhow::Result<()> {
-        give_tree(path, mapping, uid, gid)
+        Self::give_except(path, mapping, uid, gid, &BTreeSet::new())
+    }
+
+    /// Gives a directory to a user of the sandbox, except for some trees in it that belong to them already.
+    ///
+    /// # Errors
+    /// When that is not allowed.
+    pub(crate) fn give_except(
+        path: &Path,
+        mapping: &IdMapping,
+        uid: u32,
+        gid: u32,
+        except: &BTreeSet<PathBuf>,
+    ) -> anyhow::Result<()> {
+        give_tree_except(path, mapping, uid, gid, except)
             .with_context(|| format!("cannot give `{}` to the user of the build", path.display()))
     }
 
@@ -143,15 +176,70 @@ impl Drop for WorkDirectory {
     }
 }
 
-/// Removes the directories of builds that were killed. Whatever fails here is tried again by the next build.
-fn clear_abandoned(parent: &Path) {
-    let Ok(children) = fs_err::read_dir(parent) else { return };
-    for child in children.flatten() {
-        let path = child.path();
-        let Ok(lock) = File::open(path.join("lock")) else { continue };
-        if lock.try_lock().is_ok() {
-            tracing::debug!("removing `{}`, which a build that was killed left", path.display());
-            let _ = remove_tree(&path);
+/// Clears away the directories of builds that were killed, when no build is about to begin.
+///
+/// # Errors
+/// When another process cannot be kept from making one meanwhile.
+pub(crate) fn clear_abandoned(parent: &Path) -> anyhow::Result<()> {
+    if !parent.is_dir() {
+        return Ok(());
+    }
+    let abandoned = {
+        let _lock = lock_parent(parent)?;
+        Abandoned::find(parent)
+    };
+    abandoned.into_iter().for_each(|build| build.clear(None));
+    Ok(())
+}
+
+/// Held while a work directory is made and has no lock yet.
+fn lock_parent(parent: &Path) -> anyhow::Result<File> {
+    let lock = fs_err::File::create(parent.join(LOCK))?;
+    lock.file().lock().with_context(|| format!("cannot lock `{}`", parent.display()))?;
+    Ok(lock.into_parts().0)
+}
+
+/// The directory of a build that was killed.
+struct Abandoned {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Abandoned {
+    /// All of them. Whatever fails here is tried again by the next build.
+    fn find(parent: &Path) -> Vec<Self> {
+        let Ok(children) = fs_err::read_dir(parent) else { return Vec::new() };
+        let builds =
+            children.flatten().filter(|child| child.file_name().as_bytes().starts_with(PREFIX.as_bytes()));
+        let locked = builds.filter_map(|child| {
+            let path = child.path();
+            // One that was killed before it made its lock has none.
+            let lock = File::options().write(true).create(true).truncate(false).open(path.join(LOCK)).ok()?;
+            lock.try_lock().ok()?;
+            Some(Self { path, _lock: lock })
+        });
+        locked.collect()
+    }
+
+    /// Gives the cached layers that it took back to their cache, and removes it.
+    fn clear(self, cache: Option<&LockedCache>) {
+        let layers = self.path.join("layers");
+        if let Ok(name) = fs_err::read(self.path.join(CACHE)) {
+            let directory = Path::new(OsStr::from_bytes(&name));
+            match cache.filter(|cache| cache.directory() == directory) {
+                Some(cache) => cache.take_back(&layers),
+                None => match LockedCache::open_unused(directory) {
+                    Ok(Some(other)) => other.take_back(&layers),
+                    // Whoever uses the cache now, or next, comes by here too.
+                    Ok(None) if directory.exists() => return,
+                    Ok(None) => {}
+                    Err(error) => tracing::debug!("cannot open `{}`: {error}", directory.display()),
+                },
+            }
+        }
+        tracing::debug!("removing `{}`, which a build that was killed left", self.path.display());
+        if let Err(error) = remove_tree(&self.path) {
+            tracing::debug!("cannot remove `{}`: {error}", self.path.display());
         }
     }
 }
@@ -190,9 +278,12 @@ mod tests {
         let abandoned = parent.path().join("build-old");
         fs_err::create_dir(&abandoned).unwrap();
         fs_err::write(abandoned.join("lock"), "").unwrap();
-        let first = WorkDirectory::new(parent.path()).unwrap();
-        let second = WorkDirectory::new(parent.path()).unwrap();
-        assert!(!abandoned.exists());
+        let unlocked = parent.path().join("build-killed-at-its-start");
+        fs_err::create_dir(&unlocked).unwrap();
+        let cache = LockedCache::wait(parent.path().join("cache"), "app").unwrap();
+        let first = WorkDirectory::new(parent.path(), &cache).unwrap();
+        let second = WorkDirectory::new(parent.path(), &cache).unwrap();
+        assert!(!abandoned.exists() && !unlocked.exists());
         assert!(first.layers().is_dir() && second.layers().is_dir());
         let path = first.layers();
         drop(first);
@@ -202,7 +293,8 @@ mod tests {
     #[test]
     fn variables_and_order_are_readable_for_the_builds_user() {
         let parent = tempfile::tempdir().unwrap();
-        let work = WorkDirectory::new(parent.path()).unwrap();
+        let cache = LockedCache::wait(parent.path().join("cache"), "app").unwrap();
+        let work = WorkDirectory::new(parent.path(), &cache).unwrap();
         let variables = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
         work.write_root(&[], Some(&[OrderGroup::default()]), &variables).unwrap();
         let variable = work.root().join("platform/env/A");

@@ -13,7 +13,9 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Subcommand;
 use longshore_image::{Digest, ImageStore, Platform, Reference};
+use longshore_lifecycle::cache;
 
+use crate::build::clear_abandoned;
 use crate::directories::Directories;
 use crate::images::Images;
 use crate::output;
@@ -62,8 +64,19 @@ pub(crate) enum ImageCommand {
     Attach(artifact::AttachArguments),
     /// List the artifacts about an image
     Referrers(artifact::ReferrersArguments),
-    /// Remove what no name in the local store needs any more
-    Prune,
+    /// Remove what no name in the local store needs any more, and caches of builds that were not used for long
+    Prune(PruneArguments),
+}
+
+/// Which caches of builds are removed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PruneArguments {
+    /// Remove caches of app images that were not built for so many days
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    cache_age: u64,
+    /// Remove the caches not used for longest, until all have no more than so many gigabytes
+    #[arg(long, value_name = "GB", default_value_t = 20)]
+    cache_size: u64,
 }
 
 /// Runs the command.
@@ -89,7 +102,10 @@ pub(crate) fn run(command: ImageCommand) -> anyhow::Result<()> {
         ImageCommand::Diff(arguments) => diff::run(&images, &arguments, policy),
         ImageCommand::Attach(arguments) => artifact::attach(&images, &arguments),
         ImageCommand::Referrers(arguments) => artifact::referrers(&images, &arguments),
-        ImageCommand::Prune => prune(&images, GRACE),
+        ImageCommand::Prune(arguments) => {
+            prune(&images, GRACE)?;
+            prune_caches(&directories, &arguments)
+        }
     }
 }
 
@@ -141,6 +157,17 @@ fn prune(images: &Images, grace: Duration) -> anyhow::Result<()> {
     let collected = images.local().collect(grace)?;
     if collected.blobs > 0 {
         tracing::info!("Freed {} of {} blobs", bytes(collected.bytes), collected.blobs);
+    }
+    Ok(())
+}
+
+fn prune_caches(directories: &Directories, arguments: &PruneArguments) -> anyhow::Result<()> {
+    clear_abandoned(&directories.builds())?;
+    let age = Duration::from_secs(arguments.cache_age.saturating_mul(24 * 60 * 60));
+    let size = arguments.cache_size.saturating_mul(1_000_000_000);
+    let collected = cache::collect(&directories.app_caches(), age, size)?;
+    if collected.caches > 0 {
+        tracing::info!("Freed {} of {} build caches", bytes(collected.bytes), collected.caches);
     }
     Ok(())
 }

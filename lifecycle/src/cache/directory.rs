@@ -6,7 +6,7 @@
 //! cache next puts it back if the process died in between; the reference would start from nothing.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use longshore_cnb::go_json;
@@ -16,7 +16,10 @@ use longshore_image::{DiffId, LayerFormat, ManifestFormat};
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
-use super::{Cache, CacheError, CacheUpdate};
+use super::files::sync_directory;
+use super::tar::{self, TarUpdate};
+use super::{Cache, CacheError, CacheUpdate, LayerDirectory, Put};
+use crate::directory::{MappedDirectory, Owner};
 
 /// A cache in a directory, which must exist.
 #[derive(Debug)]
@@ -54,6 +57,15 @@ impl DirectoryCache {
     fn layer(&self, diff_id: DiffId) -> PathBuf {
         self.committed().join(layer_file(diff_id))
     }
+
+    /// The uncompressed tar of a layer.
+    fn open_layer(&self, diff_id: DiffId) -> Result<File, CacheError> {
+        let path = self.layer(diff_id);
+        File::open(&path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => CacheError::Missing { cache: self.name(), diff_id },
+            _ => CacheError::File { path, source },
+        })
+    }
 }
 
 fn layer_file(diff_id: DiffId) -> String {
@@ -81,15 +93,13 @@ impl Cache for DirectoryCache {
         }
     }
 
-    fn open_layer(&self, diff_id: DiffId) -> Result<Box<dyn Read + Send>, CacheError> {
-        let path = self.layer(diff_id);
-        match File::open(&path) {
-            Ok(file) => Ok(Box::new(file)),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(CacheError::Missing { cache: self.name(), diff_id })
-            }
-            Err(source) => Err(CacheError::File { path, source }),
-        }
+    fn restore_layer(
+        &self,
+        diff_id: DiffId,
+        directory: &MappedDirectory,
+        owner: Option<Owner>,
+    ) -> Result<(), CacheError> {
+        tar::restore(self.open_layer(diff_id)?, diff_id, directory, owner)
     }
 
     fn discard_layer(&self, diff_id: DiffId) -> Result<(), CacheError> {
@@ -162,7 +172,7 @@ impl<'a> DirectoryUpdate<'a> {
     }
 }
 
-impl CacheUpdate for DirectoryUpdate<'_> {
+impl TarUpdate for DirectoryUpdate<'_> {
     fn reuse_layer(&mut self, diff_id: DiffId, uncompressed_size: u64) -> Result<bool, CacheError> {
         let (old, new) = (self.cache.layer(diff_id), self.staged(diff_id));
         if !fs::metadata(&old).is_ok_and(|metadata| metadata.len() == uncompressed_size) {
@@ -186,6 +196,12 @@ impl CacheUpdate for DirectoryUpdate<'_> {
         fs::rename(&layer.path, &path).map_err(CacheError::file(&path))?;
         Ok(layer.diff_id)
     }
+}
+
+impl CacheUpdate for DirectoryUpdate<'_> {
+    fn put(&mut self, layer: &LayerDirectory<'_>) -> Result<Put, CacheError> {
+        tar::put(self, layer)
+    }
 
     fn commit(self: Box<Self>, metadata: &CacheMetadata) -> Result<(), CacheError> {
         self.write_metadata(metadata)?;
@@ -193,10 +209,6 @@ impl CacheUpdate for DirectoryUpdate<'_> {
         self.replace()?;
         sync_directory(&self.cache.directory)
     }
-}
-
-fn sync_directory(path: &Path) -> Result<(), CacheError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(CacheError::file(path))
 }
 
 fn remove_directory(path: &Path) -> Result<(), CacheError> {
@@ -224,7 +236,7 @@ mod tests {
     }
 
     fn fill(cache: &DirectoryCache, text: &str) -> DiffId {
-        let mut update = cache.begin().unwrap();
+        let mut update = DirectoryUpdate::begin(cache).map(Box::new).unwrap();
         let diff_id = update.add_layer(&source(text)).unwrap();
         update.commit(&metadata(diff_id)).unwrap();
         diff_id
@@ -250,7 +262,7 @@ mod tests {
         let cache = DirectoryCache::open(root.path()).unwrap();
         let diff_id = fill(&cache, "one");
         let size = fs::metadata(cache.layer(diff_id)).unwrap().len();
-        let mut update = cache.begin().unwrap();
+        let mut update = DirectoryUpdate::begin(&cache).map(Box::new).unwrap();
         assert!(!update.reuse_layer(DiffId::of(b"other"), size).unwrap());
         assert!(!update.reuse_layer(diff_id, size + 1).unwrap(), "a truncated layer must not be reused");
         assert!(update.reuse_layer(diff_id, size).unwrap());
@@ -265,7 +277,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let cache = DirectoryCache::open(root.path()).unwrap();
         let diff_id = fill(&cache, "one");
-        let mut update = cache.begin().unwrap();
+        let mut update = DirectoryUpdate::begin(&cache).map(Box::new).unwrap();
         update.add_layer(&source("two")).unwrap();
         drop(update);
         assert_eq!(cache.metadata().unwrap(), Some(metadata(diff_id)));

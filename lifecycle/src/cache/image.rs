@@ -12,7 +12,9 @@ use longshore_image::{
     ManifestFormat, MediaType, Platform, Reference, StoreError,
 };
 
-use super::{Cache, CacheError, CacheUpdate};
+use super::tar::{self, TarUpdate};
+use super::{Cache, CacheError, CacheUpdate, LayerDirectory, Put};
+use crate::directory::{MappedDirectory, Owner};
 use crate::image_layers;
 
 /// The type of the configuration: a cache is no image to run, and clients that are asked to say so.
@@ -53,6 +55,19 @@ impl ImageCache {
     fn old_layer(&self, diff_id: DiffId) -> Option<Descriptor> {
         image_layers::find(self.old.as_ref()?, diff_id)
     }
+
+    /// The uncompressed tar of a layer.
+    fn open_layer(&self, diff_id: DiffId) -> Result<Box<dyn Read + Send>, CacheError> {
+        let missing = || CacheError::Missing { cache: self.name(), diff_id };
+        let descriptor = self.old_layer(diff_id).ok_or_else(missing)?;
+        let present = self.store.has_blob(&self.reference, descriptor.digest).map_err(self.failed())?;
+        if !present {
+            return Err(missing());
+        }
+        let blob = self.store.open_blob(&self.reference, &descriptor).map_err(self.failed())?;
+        longshore_image::decompress(blob)
+            .map_err(|source| CacheError::File { path: PathBuf::from(self.reference.familiar()), source })
+    }
 }
 
 fn failed(reference: &Reference) -> impl FnOnce(StoreError) -> CacheError + use<> {
@@ -81,16 +96,13 @@ impl Cache for ImageCache {
         }
     }
 
-    fn open_layer(&self, diff_id: DiffId) -> Result<Box<dyn Read + Send>, CacheError> {
-        let missing = || CacheError::Missing { cache: self.name(), diff_id };
-        let descriptor = self.old_layer(diff_id).ok_or_else(missing)?;
-        let present = self.store.has_blob(&self.reference, descriptor.digest).map_err(self.failed())?;
-        if !present {
-            return Err(missing());
-        }
-        let blob = self.store.open_blob(&self.reference, &descriptor).map_err(self.failed())?;
-        longshore_image::decompress(blob)
-            .map_err(|source| CacheError::File { path: PathBuf::from(self.reference.familiar()), source })
+    fn restore_layer(
+        &self,
+        diff_id: DiffId,
+        directory: &MappedDirectory,
+        owner: Option<Owner>,
+    ) -> Result<(), CacheError> {
+        tar::restore(self.open_layer(diff_id)?, diff_id, directory, owner)
     }
 
     /// A blob is named by its digest, so what a registry holds under it cannot be replaced; what is missing is noticed
@@ -131,7 +143,7 @@ impl ImageUpdate<'_> {
     }
 }
 
-impl CacheUpdate for ImageUpdate<'_> {
+impl TarUpdate for ImageUpdate<'_> {
     fn reuse_layer(&mut self, diff_id: DiffId, _: u64) -> Result<bool, CacheError> {
         if self.has(diff_id) {
             return Ok(true);
@@ -153,6 +165,12 @@ impl CacheUpdate for ImageUpdate<'_> {
             self.layers.push((layer.diff_id, layer.descriptor));
         }
         Ok(layer.diff_id)
+    }
+}
+
+impl CacheUpdate for ImageUpdate<'_> {
+    fn put(&mut self, layer: &LayerDirectory<'_>) -> Result<Put, CacheError> {
+        tar::put(self, layer)
     }
 
     fn commit(mut self: Box<Self>, metadata: &CacheMetadata) -> Result<(), CacheError> {

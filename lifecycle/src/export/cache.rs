@@ -5,10 +5,10 @@ use longshore_cnb::go_json;
 use longshore_cnb::group::Group;
 use longshore_cnb::lifecycle_metadata::{BuildpackLayers, CacheMetadata, LayerMetadata, LayerSha};
 use longshore_image::DiffId;
-use longshore_image::layer::{self, LayerSource, Ownership};
+use longshore_image::layer::Ownership;
 
 use super::LayerDigests;
-use crate::cache::{Cache, CacheError, CacheUpdate};
+use crate::cache::{Cache, CacheError, CacheUpdate, LayerDirectory};
 use crate::directory::{BuildpackDirectory, MappedDirectory};
 
 /// What is written into the cache.
@@ -96,27 +96,26 @@ fn add(
     directory: &MappedDirectory,
     previous: &str,
 ) -> Result<DiffId, CacheError> {
-    let source = LayerSource::directory(&directory.host, &directory.name, input.ownership)?;
-    let known = input.layer_digests.get(&directory.host);
-    if known.is_some() || !previous.is_empty() {
-        let digest = known.map_or_else(|| layer::digest(&source), Ok)?;
-        if update.reuse_layer(digest.diff_id, digest.uncompressed_size)? {
-            tracing::info!("Reusing cache layer '{identifier}'");
-            return Ok(digest.diff_id);
-        }
-    }
-    tracing::info!("Adding cache layer '{identifier}'");
-    update.add_layer(&source)
+    let put = update.put(&LayerDirectory {
+        directory,
+        ownership: input.ownership,
+        known: input.layer_digests.get(&directory.host),
+        previous: previous.parse().ok(),
+    })?;
+    let action = if put.is_new { "Adding" } else { "Reusing" };
+    tracing::info!("{action} cache layer '{identifier}'");
+    Ok(put.diff_id)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::sync::{Mutex, PoisonError};
 
-    use longshore_image::layer::LayerError;
+    use longshore_image::layer::{self, LayerError, LayerSource};
 
     use super::*;
+    use crate::cache::Put;
+    use crate::directory::Owner;
     use crate::export::tests::{Fixture, OWNERSHIP};
 
     /// A cache that finds one of the layers changed while it reads it.
@@ -130,7 +129,12 @@ mod tests {
         fn metadata(&self) -> Result<Option<CacheMetadata>, CacheError> {
             Ok(None)
         }
-        fn open_layer(&self, diff_id: DiffId) -> Result<Box<dyn Read + Send>, CacheError> {
+        fn restore_layer(
+            &self,
+            diff_id: DiffId,
+            _: &MappedDirectory,
+            _: Option<Owner>,
+        ) -> Result<(), CacheError> {
             Err(CacheError::Missing { cache: self.name(), diff_id })
         }
         fn discard_layer(&self, _: DiffId) -> Result<(), CacheError> {
@@ -147,15 +151,14 @@ mod tests {
     }
 
     impl CacheUpdate for UnluckyUpdate<'_> {
-        fn reuse_layer(&mut self, _: DiffId, _: u64) -> Result<bool, CacheError> {
-            Ok(false)
-        }
-        fn add_layer(&mut self, source: &LayerSource) -> Result<DiffId, CacheError> {
+        fn put(&mut self, layer: &LayerDirectory<'_>) -> Result<Put, CacheError> {
             self.layers += 1;
             if self.layers == 1 {
                 return Err(LayerError::Changed { path: "x".into() }.into());
             }
-            Ok(layer::digest(source)?.diff_id)
+            let source =
+                LayerSource::directory(&layer.directory.host, &layer.directory.name, layer.ownership)?;
+            Ok(Put { diff_id: layer::digest(&source)?.diff_id, is_new: true })
         }
         fn commit(self: Box<Self>, metadata: &CacheMetadata) -> Result<(), CacheError> {
             *self.cache.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(metadata.clone());

@@ -11,7 +11,8 @@ use longshore_cnb::group::directory_name;
 use longshore_cnb::lifecycle_metadata::CacheMetadata;
 use longshore_image::DiffId;
 
-use super::{RestoreError, RestoreInput, Restored, chain, create_directory, extract, remove_all, write_file};
+use super::{RestoreError, RestoreInput, Restored, chain, create_directory, discard, remove_all, write_file};
+use crate::cache::CacheError;
 
 /// Restores the SBOM files of `layers`.
 pub(super) fn restore(
@@ -36,26 +37,20 @@ fn extract_cached(input: &RestoreInput<'_>, cached: &CacheMetadata) -> Result<()
     let (Some(cache), Ok(diff_id)) = (input.cache, cached.sbom.sha.parse::<DiffId>()) else { return Ok(()) };
     tracing::info!("Restoring data for SBOM from cache");
     let directory = input.layers.join("sbom/cache");
-    remove_all(&directory.host)?;
-    create_directory(&input.layers.host, "sbom/cache", input.owner)
+    create_directory(&input.layers.host, "sbom", input.owner)
         .map_err(RestoreError::write(&directory.host))?;
-    let content = match cache.open_layer(diff_id) {
-        Ok(content) => content,
+    match cache.restore_sbom(diff_id, &directory, input.owner) {
+        Ok(()) => Ok(()),
+        Err(CacheError::Restore(source)) if !source.is_corrupt() => {
+            Err(RestoreError::Layer { layer: "sbom".to_owned(), source })
+        }
         Err(error) => {
             tracing::warn!("Skipping restore of SBOM files: {}", chain(&error));
-            return Ok(());
-        }
-    };
-    match extract(content, diff_id, &directory, input.owner) {
-        Ok(()) => Ok(()),
-        Err(error) if error.is_corrupt() => {
-            tracing::warn!("Skipping restore of SBOM files: {}", chain(&error));
-            if let Err(error) = cache.discard_layer(diff_id) {
-                tracing::warn!("the corrupt layer stays in the cache: {}", chain(&error));
+            if error.is_corrupt() {
+                discard(cache, diff_id);
             }
             remove_all(&directory.host)
         }
-        Err(source) => Err(RestoreError::Layer { layer: "sbom".to_owned(), source }),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Restore from a directory cache, whole and damaged.
 
 use longshore_cnb::lifecycle_metadata::{LayerSha, Store};
-use longshore_image::layer::{LayerSource, Ownership, ParentOwnership};
+use longshore_image::layer::{Ownership, ParentOwnership};
 
 use super::*;
-use crate::cache::DirectoryCache;
+use crate::cache::{DirectoryCache, LayerDirectory};
 
 const OWNERSHIP: Ownership =
     Ownership { uid: 1, gid: 1, parents: ParentOwnership::Fixed { uid: 0, gid: 0, mode: 0o755 } };
@@ -32,8 +32,10 @@ impl Fixture {
         let mut update = cache.begin().unwrap();
         let mut add = |name: &str| {
             let host = root.path().join("old").join(name);
-            let source = LayerSource::directory(&host, &Path::new("/layers").join(name), OWNERSHIP).unwrap();
-            update.add_layer(&source).unwrap().to_string()
+            let directory = MappedDirectory { host, name: Path::new("/layers").join(name) };
+            let layer =
+                LayerDirectory { directory: &directory, ownership: OWNERSHIP, known: None, previous: None };
+            update.put(&layer).unwrap().diff_id.to_string()
         };
         let layer = |sha: String, launch, cache| LayerMetadata {
             sha,
