@@ -9,7 +9,9 @@ use longshore_test_support::buildpack::ShellBuildpack;
 use longshore_test_support::layout::Layout;
 use longshore_test_support::process::require_tool;
 use longshore_test_support::tiny::{TinyBuilder, web_app, web_buildpack};
-use longshore_test_support::{DockerRegistry, Dockerd, Outcome, Podman, TestEnvironment, http, skopeo};
+use longshore_test_support::{
+    DockerRegistry, Dockerd, Outcome, Podman, SocketLog, TestEnvironment, http, skopeo,
+};
 
 use crate::LONGSHORE;
 use crate::build::caching_buildpack;
@@ -20,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct Surroundings {
     pub(crate) registry: DockerRegistry,
     pub(crate) environment: TestEnvironment,
-    _program: tempfile::TempDir,
+    program: tempfile::TempDir,
     pub(crate) builder: String,
     pub(crate) run_image: String,
 }
@@ -35,7 +37,7 @@ impl Surroundings {
             run_image: registry.reference("run:1"),
             registry,
             environment,
-            _program: program,
+            program,
         };
         surroundings.make_builder(&[caching_buildpack(), web_buildpack()]);
         web_app(&surroundings.environment.path("app"), "hello\n");
@@ -92,6 +94,11 @@ impl Surroundings {
         let build = ["build", &image, "--path", "app", "--builder", &self.builder, "--publish"];
         self.environment.longshore(&[&build[..], &["--layer-format", "tar+gzip"]].concat()).success();
         self.digest(&image)
+    }
+
+    /// The program, as containers can have it.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.program.path().join("longshore")
     }
 
     pub(crate) fn uploads(&self) -> usize {
@@ -408,6 +415,40 @@ fn a_builder_that_is_not_trusted_writes_to_podman() {
     let podman = Podman::new();
     let (socket, _server) = podman.serve();
     life_in_a_daemon(&podman, &socket, &|build, image| build.untrusted(image));
+}
+
+/// With a launch cache, a daemon is asked for whole images (`docker save`) once, also when layers change: they took longer
+/// than the build.
+fn a_launch_cache_saves_exports(engine: &dyn Engine, socket: &Path) {
+    const IMAGE: &str = "docker.io/library/app:1";
+    let surroundings = Surroundings::new();
+    let log = SocketLog::before(socket);
+    let socket = log.socket().display().to_string();
+    let named = |name| Build { access: Access::Daemon(&socket), ..Build::new(engine, &surroundings, name) };
+    for image in [&surroundings.builder, &surroundings.run_image] {
+        engine.fetch(image);
+    }
+    named("first").trusted("app:1").says("installing dependencies");
+    assert!(!log.take("/get").is_empty(), "the run image is not known yet");
+    named("second").trusted("app:1").says("Reused 1/1 app layer(s)");
+    assert_eq!(log.take("/get"), [""; 0], "nothing has changed");
+    web_app(&surroundings.environment.path("app"), "good bye\n");
+    named("third").trusted("app:1").says("Reusing layer 'test/caching:dependencies'");
+    assert_eq!(log.take("/get"), [""; 0], "a layer has changed");
+    assert_serves(engine, IMAGE, "good bye\n");
+}
+
+#[test]
+fn a_launch_cache_saves_exports_of_docker() {
+    let dockerd = Dockerd::start();
+    a_launch_cache_saves_exports(&dockerd, &dockerd.socket());
+}
+
+#[test]
+fn a_launch_cache_saves_exports_of_podman() {
+    let podman = Podman::new();
+    let (socket, _server) = podman.serve();
+    a_launch_cache_saves_exports(&podman, &socket);
 }
 
 /// Builds with images that are layouts on both sides; their layers are those of an image in a registry.

@@ -107,6 +107,19 @@ impl DaemonStore {
         })
     }
 
+    /// The id of the image of that name, as the daemon says it; `None` when there is none. Nothing is exported.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn id_of(&self, reference: &Reference) -> Result<Option<String>, StoreError> {
+        Ok(self.image_id(reference)?)
+    }
+
+    /// Tells of the layers of an image that the daemon has, which then need not be sent to it.
+    pub fn knows_layers(&self, diff_ids: Vec<DiffId>) {
+        lock(&self.known).push(diff_ids);
+    }
+
     fn failed(&self, action: String) -> impl FnOnce(bollard::errors::Error) -> DaemonError {
         let host = self.address.to_string();
         move |source| DaemonError::Failed { host, action, source }

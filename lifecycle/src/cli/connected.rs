@@ -19,6 +19,7 @@ use super::failure::Failure;
 use super::inputs::Inputs;
 use super::privileges;
 use crate::cache::{Cache, DirectoryCache, ImageCache};
+use crate::launch_cache::{LaunchCache, SCRATCH};
 use crate::run_image::RunImages;
 use crate::{ExitCode, Identify};
 
@@ -53,7 +54,12 @@ impl Connection {
         if inputs.daemon {
             let daemon = DaemonStore::connect()
                 .map_err(|error| Failure::new(ExitCode::Failed, "initialize docker client", &error))?;
-            return Ok(Self { store: Arc::new(daemon), registry, identify: Identify::ByImageId, platform });
+            let store: Arc<dyn ImageStore> = match inputs.launch_cache.as_deref().filter(|path| path.is_dir())
+            {
+                Some(directory) => Arc::new(LaunchCache::new(Arc::new(daemon), directory)),
+                None => Arc::new(daemon),
+            };
+            return Ok(Self { store, registry, identify: Identify::ByImageId, platform });
         }
         Ok(Self { store: Arc::clone(&registry), registry, identify: Identify::ByDigest, platform })
     }
@@ -205,9 +211,13 @@ where
     parsed.map_err(|error| Failure::new(ExitCode::InvalidArguments, &format!("read {variable}"), &error))
 }
 
-/// A directory for blobs on their way, which goes with the process.
-pub(super) fn scratch() -> Result<tempfile::TempDir, Failure> {
-    tempfile::tempdir()
+/// A directory for blobs on their way, which goes with the process: beside the launch cache where there is one, which then
+/// gets them without a copy.
+pub(super) fn scratch(inputs: &Inputs) -> Result<tempfile::TempDir, Failure> {
+    let launch_cache = inputs.launch_cache.as_deref().filter(|path| inputs.daemon && path.is_dir());
+    let beside = launch_cache.and_then(|path| tempfile::Builder::new().prefix(SCRATCH).tempdir_in(path).ok());
+    beside
+        .map_or_else(tempfile::tempdir, Ok)
         .map_err(|error| Failure::new(ExitCode::Failed, "create a temporary directory", &error))
 }
 

@@ -14,7 +14,7 @@ pub(super) fn run(inputs: &mut Inputs) -> Result<(), Failure> {
         [inputs.cache_directory.as_deref(), inputs.launch_cache.as_deref(), Some(inputs.layers.as_path())];
     connected::give_up_privileges(inputs, &volumes)?;
     let environment = user_environment(inputs);
-    let scratch = connected::scratch()?;
+    let scratch = connected::scratch(inputs)?;
     let cache = connected::cache(inputs, &connection, scratch.path())?;
 
     tracing::info!("===> ANALYZING");
