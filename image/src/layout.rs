@@ -101,6 +101,27 @@ impl Layout {
         self.blobs().join(digest.hex())
     }
 
+    /// Puts the manifest and the configuration of an image under a name, and none of its layers: a sparse image, which only
+    /// says what there is.
+    ///
+    /// # Errors
+    /// When the layout cannot be written.
+    pub fn put_sparse(&self, reference: &Reference, image: &Image) -> Result<(), StoreError> {
+        let _lock = self.lock()?;
+        let config = image.config.to_bytes();
+        let parts = image.manifest.as_image().map(|manifest| (manifest.config.clone(), config));
+        for (descriptor, bytes) in
+            parts.into_iter().chain([(image.manifest.descriptor(), image.manifest.raw().clone())])
+        {
+            if !self.touch_blob(&descriptor)? {
+                self.store_blob(&descriptor, &BlobSource::Bytes(bytes))?;
+            }
+        }
+        let mut index = self.index()?;
+        index::put(&mut index, &self.name_of(reference), image.manifest.descriptor());
+        self.write_index(&index)
+    }
+
     fn blobs(&self) -> PathBuf {
         self.root.join("blobs/sha256")
     }

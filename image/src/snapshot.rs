@@ -85,6 +85,28 @@ impl Snapshot {
         changes::since(self, scope)
     }
 
+    /// What changed since, as [`Snapshot::changes`]; this is the snapshot of now then. Only what may have changed is read.
+    ///
+    /// # Errors
+    /// When something of the tree cannot be read.
+    pub fn advance(&mut self, scope: &Scope) -> Result<Vec<Change>, SnapshotError> {
+        let begun = tree::now();
+        let mut nodes = tree::walk(scope)?;
+        let is_known = |name: &[u8], node: &Node| {
+            let old = self.nodes.get(name);
+            old.is_some_and(|old| node.same_metadata(old) && node.surely_same_content(old, self.begun))
+        };
+        tree::hash(scope.root(), &mut nodes, |name, node| !is_known(name, node))?;
+        for (name, node) in &mut nodes {
+            if node.content.is_none() {
+                node.content = self.nodes.get(name).and_then(|old| old.content);
+            }
+        }
+        let changes = changes::compare(self, &nodes);
+        *self = Self { nodes, begun };
+        Ok(changes)
+    }
+
     /// Reads a file that [`Snapshot::write`] wrote.
     ///
     /// # Errors

@@ -53,7 +53,7 @@ pub(super) fn since(old: &Snapshot, scope: &Scope) -> Result<Vec<Change>, Snapsh
 }
 
 /// Pure: the changes in the order of names.
-fn compare(old: &Snapshot, new: &Nodes) -> Vec<Change> {
+pub(super) fn compare(old: &Snapshot, new: &Nodes) -> Vec<Change> {
     let mut changes = BTreeMap::new();
     for (name, node) in new {
         let kind = match old.nodes.get(name) {
