@@ -16,6 +16,7 @@ mod build;
 mod buildpacks;
 mod conformance;
 mod containers;
+mod extensions;
 mod image;
 mod matrix;
 mod publish;

@@ -32,7 +32,14 @@ pub(super) fn run(inputs: &mut Inputs) -> Result<(), Failure> {
     let volumes = [inputs.cache_directory.as_deref(), inputs.launch_cache.as_deref()];
     connected::give_up_privileges(inputs, &volumes)?;
     let group = connected::group(inputs)?;
-    let scratch = connected::scratch()?;
+    let is_extended = analyzed.run_image.as_ref().is_some_and(|run_image| run_image.extend)
+        && inputs.platform_api.has_run_image_extension()
+        && inputs.extended.join("run").is_dir();
+    if is_extended && !inputs.platform_api.has_stable_extensions() {
+        let guarded = inputs.experimental.guard("Extending images with Dockerfiles of image extensions");
+        guarded.map_err(|error| Failure::new(ExitCode::Failed, "export the extended run image", &error))?;
+    }
+    let scratch = connected::scratch(inputs)?;
     let cache = connected::cache(inputs, &connection, scratch.path())?;
     let names = inputs.images.clone();
     run_export(inputs, &names, &connection, &group, &analyzed, cache.as_deref(), scratch.path())

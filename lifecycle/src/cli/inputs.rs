@@ -36,6 +36,10 @@ pub(super) struct Inputs {
     /// `-image`, the old name of `-run-image`.
     pub(super) deprecated_run_image: Option<String>,
     pub(super) insecure_registries: Vec<String>,
+    /// `CNB_KANIKO_DIR`, which the spec does not have: it must be `/kaniko` there.
+    pub(super) kaniko: PathBuf,
+    pub(super) kaniko_cache_ttl: String,
+    pub(super) kind: String,
     pub(super) launch_cache: Option<PathBuf>,
     pub(super) launcher: PathBuf,
     pub(super) launcher_sbom: PathBuf,
@@ -191,6 +195,9 @@ impl Inputs {
             group: from.path("group"),
             deprecated_run_image: from.option("image"),
             insecure_registries: from.list("insecure-registry"),
+            kaniko: from.environment("CNB_KANIKO_DIR").unwrap_or_else(|| "/kaniko".to_owned()).into(),
+            kaniko_cache_ttl: from.text("kaniko-cache-ttl"),
+            kind: from.text("kind"),
             launch_cache: from.optional_directory("launch-cache"),
             launcher: from.path("launcher"),
             launcher_sbom: from.path("launcher-sbom"),

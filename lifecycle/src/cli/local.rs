@@ -22,6 +22,12 @@ pub(super) fn build(inputs: &Inputs) -> Result<(), Failure> {
     run_builder(inputs, std::env::vars_os().collect())
 }
 
+/// Builds as the user that the process has become, in another environment than it was started with.
+pub(super) fn build_in(inputs: &Inputs, environment: Vec<(OsString, OsString)>) -> Result<(), Failure> {
+    refuse_root("build")?;
+    run_builder(inputs, environment)
+}
+
 /// Spec: platform.md "Security Considerations": buildpacks must not run as root.
 fn refuse_root(action: &str) -> Result<(), Failure> {
     if privileges::is_root() {

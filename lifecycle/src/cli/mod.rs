@@ -7,6 +7,7 @@ mod analyze;
 mod connected;
 mod create;
 mod export;
+mod extend;
 mod failure;
 mod flags;
 mod inputs;
@@ -129,10 +130,7 @@ fn run_phase(
         Phase::Export => export::run(&mut inputs),
         Phase::Create => create::run(&mut inputs),
         Phase::Rebase => rebase::run(&mut inputs),
-        Phase::Extend => Err(Failure::text(
-            ExitCode::Extend,
-            "failed to extend: this lifecycle cannot apply Dockerfiles inside the build environment yet",
-        )),
+        Phase::Extend => extend::run(&inputs),
     }
 }
 

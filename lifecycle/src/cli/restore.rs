@@ -14,7 +14,10 @@ use crate::restore::{RefreshInput, RestoreInput, refresh, restore};
 
 pub(super) fn run(inputs: &Inputs) -> Result<(), Failure> {
     let connection = Connection::open(inputs)?;
-    connected::give_up_privileges(inputs, &[Some(&inputs.layers), inputs.cache_directory.as_deref()])?;
+    connected::give_up_privileges(
+        inputs,
+        &[Some(&inputs.layers), inputs.cache_directory.as_deref(), Some(&inputs.kaniko)],
+    )?;
     let group = connected::group(inputs)?;
     let metadata = match connected::analyzed(inputs)? {
         Some(mut analyzed) => {
@@ -28,6 +31,7 @@ pub(super) fn run(inputs: &Inputs) -> Result<(), Failure> {
                     store: Arc::clone(&connection.store),
                     registry: Arc::clone(&connection.registry),
                     identify: connection.identify.clone(),
+                    kaniko: inputs.kaniko.clone(),
                 },
                 &mut analyzed,
             )
@@ -40,7 +44,7 @@ pub(super) fn run(inputs: &Inputs) -> Result<(), Failure> {
             LifecycleMetadata::default()
         }
     };
-    let scratch = connected::scratch()?;
+    let scratch = connected::scratch(inputs)?;
     let cache = connected::cache(inputs, &connection, scratch.path())?;
     run_restoration(inputs, &group, &metadata, cache.as_deref())
 }

@@ -5,6 +5,8 @@
 
 use thiserror::Error;
 
+use crate::dockerfile::{Instruction, instructions};
+
 /// The argument that stands for the base image, and the reference to it that `FROM` must have.
 const BASE_ARGUMENT: &str = "base_image";
 const BASE_REFERENCE: &str = "${base_image}";
@@ -95,7 +97,7 @@ impl Dockerfile {
         let mut bases = Vec::new();
         let mut extends = false;
         let mut discouraged = Vec::new();
-        for Instruction { line, name, rest } in instructions(text) {
+        for Instruction { line, name, rest, .. } in instructions(text) {
             if DISCOURAGED.contains(&name.as_str()) {
                 discouraged.push((line, name.clone()));
             } else if !RECOMMENDED.contains(&name.as_str()) {
@@ -130,85 +132,6 @@ fn is_base_argument(arguments: &[String]) -> bool {
 /// The image of `FROM [--flag=value ...] image [AS name]`.
 fn base(rest: &str) -> Option<String> {
     rest.split_whitespace().find(|word| !word.starts_with("--")).map(str::to_owned)
-}
-
-struct Instruction {
-    line: usize,
-    name: String,
-    rest: String,
-}
-
-/// Splits a Dockerfile into its instructions: comments and blank lines are left out, continued lines joined, and the
-/// contents of here-documents skipped.
-fn instructions(text: &str) -> Vec<Instruction> {
-    let escape = escape_character(text);
-    let mut lines = text.lines().enumerate();
-    let mut instructions = Vec::new();
-    while let Some((number, first)) = lines.next() {
-        if is_comment_or_blank(first) {
-            continue;
-        }
-        let mut joined = first.trim().to_owned();
-        while let Some(begun) = joined.strip_suffix(escape) {
-            joined = begun.to_owned();
-            // Comments and blank lines within a continued instruction are left out as well.
-            let Some((_, next)) = lines.by_ref().find(|(_, line)| !is_comment_or_blank(line)) else { break };
-            joined.push_str(next.trim_end());
-        }
-        let joined = joined.trim();
-        let (name, rest) = joined.split_once(char::is_whitespace).unwrap_or((joined, ""));
-        let name = name.to_uppercase();
-        if matches!(name.as_str(), "RUN" | "COPY" | "ADD") {
-            for end in here_documents(rest) {
-                let _ = lines.by_ref().find(|(_, line)| end.ends(line));
-            }
-        }
-        instructions.push(Instruction { line: number + 1, name, rest: rest.trim().to_owned() });
-    }
-    instructions
-}
-
-fn is_comment_or_blank(line: &str) -> bool {
-    let line = line.trim();
-    line.is_empty() || line.starts_with('#')
-}
-
-/// The directive `# escape=` at the top of the file changes the character that continues a line.
-fn escape_character(text: &str) -> char {
-    for line in text.lines() {
-        let Some(comment) = line.trim().strip_prefix('#') else { break };
-        let Some((key, value)) = comment.split_once('=') else { break };
-        if key.trim().eq_ignore_ascii_case("escape") && value.trim() == "`" {
-            return '`';
-        }
-    }
-    '\\'
-}
-
-struct HereDocument<'a> {
-    word: &'a str,
-    strips_tabs: bool,
-}
-
-impl HereDocument<'_> {
-    fn ends(&self, line: &str) -> bool {
-        let line = if self.strips_tabs { line.trim_start_matches('\t') } else { line };
-        line == self.word
-    }
-}
-
-/// The here-documents that an instruction opens: `<<WORD`, `<<-WORD`, with the word in quotes perhaps.
-fn here_documents(rest: &str) -> Vec<HereDocument<'_>> {
-    rest.split_whitespace()
-        .filter_map(|word| {
-            let word = word.trim_start_matches(|character: char| character.is_ascii_digit());
-            let word = word.strip_prefix("<<")?;
-            let (word, strips_tabs) = word.strip_prefix('-').map_or((word, false), |word| (word, true));
-            let word = word.trim_matches(['"', '\'']);
-            let is_word = |character: char| character.is_alphanumeric() || character == '_';
-            (!word.is_empty() && word.chars().all(is_word)).then_some(HereDocument { word, strips_tabs })
-        })
-        .collect()
 }
 
 #[cfg(test)]

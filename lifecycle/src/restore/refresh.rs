@@ -1,12 +1,15 @@
 //! Brings `analyzed.toml` up to date after detection: image extensions may have chosen another run image (platform.md
 //! "`restorer`", "Outputs").
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use longshore_cnb::PlatformApi;
 use longshore_cnb::analyzed::{Analyzed, ImageIdentifier};
 use longshore_cnb::group::Group;
-use longshore_image::{Image, ImageStore, InvalidReference, Platform, Reference, StoreError};
+use longshore_image::{
+    Image, ImageStore, InvalidReference, Layout, LayoutName, Platform, Reference, StoreError,
+};
 
 use crate::ExitCode;
 use crate::analyze::target;
@@ -31,6 +34,9 @@ pub struct RefreshInput<'a> {
     pub registry: Arc<dyn ImageStore>,
     /// How images are identified there.
     pub identify: Identify,
+    /// What is known of images that are to be extended is put below it, for the extender, which has no network. Nothing is
+    /// when it does not exist.
+    pub kaniko: PathBuf,
 }
 
 /// Why `analyzed.toml` could not be brought up to date.
@@ -59,6 +65,17 @@ pub enum RefreshError {
         #[source]
         source: Box<StoreError>,
     },
+    /// What is known of an image that is to be extended cannot be kept.
+    #[error("cannot keep the manifest of the {what} `{reference}` for the extender")]
+    Keep {
+        /// "run image" or "build image".
+        what: &'static str,
+        /// Its name.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: Box<StoreError>,
+    },
 }
 
 impl RefreshError {
@@ -77,6 +94,7 @@ pub fn refresh(input: &RefreshInput<'_>, analyzed: &mut Analyzed) -> Result<(), 
     let api = input.platform_api;
     if let Some(name) = input.build_image.filter(|_| api.has_build_image()) {
         let image = resolve(input, &input.registry, "build image", name)?;
+        keep(input, "build image", &image)?;
         let reference = identifier(&image, &Identify::ByDigest);
         analyzed.build_image = Some(ImageIdentifier { reference });
     }
@@ -95,11 +113,28 @@ pub fn refresh(input: &RefreshInput<'_>, analyzed: &mut Analyzed) -> Result<(), 
         false => (&input.store, &input.identify),
     };
     let image = resolve(input, store, "run image", &run_image.image)?;
+    if run_image.extend && api.has_run_image_extension() {
+        keep(input, "run image", &image)?;
+    }
     if complete {
         run_image.reference = identifier(&image, identify);
         run_image.target = api.has_targets().then(|| target(&image.config));
     }
     Ok(())
+}
+
+/// Puts manifest and configuration of an image where the extender looks for them, as the reference does:
+/// `<kaniko-dir>/cache/base/<digest>`.
+fn keep(input: &RefreshInput<'_>, what: &'static str, image: &Image) -> Result<(), RefreshError> {
+    if !input.kaniko.is_dir() {
+        tracing::debug!("'{}' does not exist: nothing can be extended", input.kaniko.display());
+        return Ok(());
+    }
+    let place = input.kaniko.join("cache/base").join(image.manifest.digest().to_string());
+    let layout = Layout::create(&place, LayoutName::Only);
+    let kept = layout.and_then(|layout| layout.put_sparse(&image.reference, image));
+    let reference = image.reference.familiar();
+    kept.map_err(|source| RefreshError::Keep { what, reference, source: Box::new(source) })
 }
 
 fn resolve(
@@ -141,6 +176,7 @@ mod tests {
             store: Arc::clone(&fixture.store) as Arc<dyn ImageStore>,
             registry: fixture.store,
             identify: Identify::ByImageId,
+            kaniko: PathBuf::from("/does/not/exist"),
         };
         let run_image = RunImage { image: image.to_owned(), extend, ..RunImage::default() };
         let mut analyzed = Analyzed { run_image: Some(run_image), ..Analyzed::default() };
