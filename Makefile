@@ -4,8 +4,11 @@ HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 PREFIX ?= /usr/local
 # Passed to the tests: make test TESTS="buildpacks -- --nocapture"
 TESTS ?=
+# Which rows of the benchmark run, and options for it: make bench ROWS="cold-zstd push" BENCH="--runs 9"
+ROWS ?=
+BENCH ?=
 
-.PHONY: help quickstart build install test test-packages matrix lint format
+.PHONY: help quickstart build install test test-packages matrix bench lint format
 
 help:
 	@echo 'make quickstart     install what is needed, build Longshore, and build and run an app with it'
@@ -14,6 +17,7 @@ help:
 	@echo 'make test           every test; installs the packages that they need'
 	@echo 'make test-packages  only install those packages'
 	@echo 'make matrix         write into docs/registries.md what clients make of images today'
+	@echo 'make bench          every row of docs/performance.md against its peer; writes the table into it'
 	@echo 'make lint           formatting, clippy, licences and sources of dependencies'
 	@echo 'make format         format the code'
 
@@ -40,6 +44,13 @@ matrix: test-packages
 	@scripts/toolchain.sh
 	cargo build --workspace --bins --target $(HOST)
 	LONGSHORE_WRITE_MATRIX=1 cargo test --target $(HOST) --test longshore -- --test-threads=1 matrix::
+
+# The harness needs no optimised build of the dependencies that it shares with the tests.
+bench:
+	@scripts/packages.sh bench
+	@scripts/build.sh
+	cargo build --target $(HOST) -p longshore-bench
+	target/$(HOST)/debug/longshore-bench $(BENCH) $(ROWS)
 
 lint:
 	@scripts/toolchain.sh

@@ -7,17 +7,20 @@ set -eu
 # To build and to make base images.
 BUILD="ca-certificates curl debian-archive-keyring gcc libc6-dev mmdebstrap uidmap"
 # The other side of the end-to-end tests: registries, clients, runtimes.
-TEST="apache2-utils binutils busybox-static containerd docker-registry docker.io mount openssl passwd podman python3 python3-venv runc skopeo util-linux"
+TEST="apache2-utils binutils busybox-static containerd docker-registry docker.io mount openssl passwd podman python3 python3-venv runc skopeo util-linux zstd"
 # libFuzzer is written in C++.
 FUZZ="g++"
+# The peers of the benchmark, and what watches Longshore in it.
+BENCH="bubblewrap buildah pigz strace tar umoci"
 
 wanted=
 for list in "$@"; do
     case $list in
         build) wanted="$wanted $BUILD" ;;
         test) wanted="$wanted $BUILD $TEST" ;;
+        bench) wanted="$wanted $BUILD $TEST $BENCH" ;;
         fuzz) wanted="$wanted $BUILD $FUZZ" ;;
-        *) echo "packages.sh: there is no list $list; there are build, test and fuzz" >&2; exit 2 ;;
+        *) echo "packages.sh: there is no list $list; there are build, test, bench and fuzz" >&2; exit 2 ;;
     esac
 done
 
@@ -29,7 +32,7 @@ for package in $wanted; do
 done
 # Node.js may come from elsewhere than Debian, and then Debian's npm cannot be installed beside it.
 case " $* " in
-    *" test "*) [ -x /usr/bin/node ] && [ -x /usr/bin/npm ] || missing="$missing nodejs npm" ;;
+    *" test "* | *" bench "*) [ -x /usr/bin/node ] && [ -x /usr/bin/npm ] || missing="$missing nodejs npm" ;;
 esac
 
 if [ -z "$missing" ]; then

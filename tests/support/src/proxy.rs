@@ -11,13 +11,13 @@ use base64::engine::general_purpose::STANDARD;
 
 /// Accepts connections until it is dropped, and handles each on a thread of its own.
 #[derive(Debug)]
-struct Acceptor {
+pub(crate) struct Acceptor {
     address: SocketAddr,
     ends: Arc<AtomicBool>,
 }
 
 impl Acceptor {
-    fn start(handle: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(handle: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of the loopback");
         let address = listener.local_addr().expect("the port");
         let ends = Arc::new(AtomicBool::new(false));
@@ -33,6 +33,10 @@ impl Acceptor {
             }
         });
         Self { address, ends }
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 

@@ -1,0 +1,72 @@
+//! Programs that run in turn on the same data: whatever else the machine does meets all of them.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::bench::Bench;
+use crate::measure::{Run, measure};
+use crate::series::Series;
+
+/// A run that takes longer than this is repeated less often.
+const LONG: Duration = Duration::from_secs(10);
+
+type Prepare<'a> = Box<dyn FnMut() -> anyhow::Result<Command> + 'a>;
+type Read<'a> = Box<dyn Fn(&Run) -> anyhow::Result<f64> + 'a>;
+
+/// One of the programs.
+pub(crate) struct Contender<'a> {
+    name: String,
+    prepare: Prepare<'a>,
+    read: Option<Read<'a>>,
+}
+
+impl<'a> Contender<'a> {
+    /// `prepare` clears what the last run left and returns the next run; it is not timed.
+    pub(crate) fn new(
+        name: impl Into<String>,
+        prepare: impl FnMut() -> anyhow::Result<Command> + 'a,
+    ) -> Self {
+        Self { name: name.into(), prepare: Box::new(prepare), read: None }
+    }
+
+    /// Takes the seconds out of what the program printed instead of those from its start to its end.
+    pub(crate) fn timed_by(mut self, read: impl Fn(&Run) -> anyhow::Result<f64> + 'a) -> Self {
+        self.read = Some(Box::new(read));
+        self
+    }
+
+    fn run(&mut self, bench: &Bench) -> anyhow::Result<Run> {
+        let command = (self.prepare)()?;
+        // What was written or removed to get here must not be paid for by the run.
+        bench.settle(&command)?;
+        let mut run = measure(&command, &bench.place)?;
+        if let Some(read) = &self.read {
+            run.sample.wall = read(&run)?;
+        }
+        Ok(run)
+    }
+}
+
+/// Runs all of them once without counting, and then in turn.
+pub(crate) fn in_turn<const N: usize>(
+    bench: &Bench,
+    mut contenders: [Contender<'_>; N],
+) -> anyhow::Result<[Series; N]> {
+    let mut longest: f64 = 0.0;
+    for contender in &mut contenders {
+        longest = longest.max(contender.run(bench)?.sample.wall);
+    }
+    let usual = match (bench.options.quick, longest > LONG.as_secs_f64()) {
+        (true, _) => 1,
+        (false, true) => 3,
+        (false, false) => 5,
+    };
+    let mut series =
+        contenders.each_ref().map(|contender| Series { name: contender.name.clone(), samples: Vec::new() });
+    for _ in 0..bench.options.runs.unwrap_or(usual) {
+        for (contender, series) in contenders.iter_mut().zip(&mut series) {
+            series.samples.push(contender.run(bench)?.sample);
+        }
+    }
+    Ok(series)
+}

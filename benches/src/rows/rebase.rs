@@ -1,0 +1,213 @@
+//! Rebases: nothing but manifests and configurations is needed.
+
+use std::process::Command;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use crate::app::{App, Caching, Format, push_run_image, small_layer};
+use crate::bench::{Bench, shell};
+use crate::contest::{Contender, in_turn};
+use crate::data::BUILDPACK;
+use crate::measure::quietly;
+use crate::registry::Registry;
+use crate::report::{Check, Findings, count};
+
+/// Of the image that is rebased; the app's own are among them.
+const LAYERS: usize = 100;
+const APP_LAYERS: usize = 20;
+
+/// An app image of 100 layers in a registry, and two run images for it.
+pub(super) struct Hundred {
+    pub(super) registry: Registry,
+}
+
+impl Hundred {
+    pub(super) fn new(bench: &Bench) -> anyhow::Result<Self> {
+        let registry = Registry::start();
+        let layers = bench.folder("small-layers")?;
+        for index in 0..APP_LAYERS {
+            let layer = layers.join(BUILDPACK).join(format!("{index:02}"));
+            fs_err::create_dir_all(&layer)?;
+            fs_err::write(layer.join("file"), format!("layer {index}\n"))?;
+        }
+        let mut app = App::new(bench, "app", &layers, Caching::No)?;
+        app.use_registry(&registry, registry.line.host())?;
+        let export = || quietly(&mut app.exporter(&bench.phase("exporter"), "app", Format::Zstd));
+        export()?;
+        // The exporter adds layers of its own; the run image fills up what is left.
+        let own = registry.layers("app", "latest")?.len() - 1;
+        for version in ["1", "2"] {
+            let layers: Vec<_> = (0..LAYERS - own)
+                .map(|index| {
+                    small_layer(&format!("file-{index}"), &format!("layer {index} of version {version}\n"))
+                })
+                .collect();
+            push_run_image(bench, &registry, &format!("run:{version}"), &layers)?;
+        }
+        let hundred = Self { registry };
+        hundred.release(1)?;
+        app.analyze("app")?;
+        export()?;
+        anyhow::ensure!(
+            hundred.registry.layers("app", "latest")?.len() == LAYERS,
+            "the image should have {LAYERS} layers"
+        );
+        Ok(hundred)
+    }
+
+    /// The rebase of the app image onto a version of the run image, which is released now.
+    pub(super) fn rebase(&self, bench: &Bench, version: u64) -> anyhow::Result<Command> {
+        self.release(version)?;
+        let mut command = isolated(bench)?;
+        command.arg("rebase").arg(self.registry.name("app")).arg("--publish");
+        Ok(command)
+    }
+
+    /// Makes a version of the run image the one that apps are rebased onto.
+    fn release(&self, version: u64) -> anyhow::Result<()> {
+        self.registry.put_manifest(
+            "run",
+            "latest",
+            &self.registry.get(&format!("/v2/run/manifests/{version}"))?,
+        )
+    }
+
+    /// The same image under another name of its repository, by skopeo.
+    pub(super) fn copy(&self) -> Command {
+        let name = |name: &str| format!("docker://{}", self.registry.name(name));
+        let mut command = Command::new("skopeo");
+        command.args([
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            "--src-tls-verify=false",
+            "--dest-tls-verify=false",
+        ]);
+        command.arg(name("app:latest")).arg(name("app:copy"));
+        command
+    }
+}
+
+/// Longshore with data, caches and settings of its own.
+pub(super) fn isolated(bench: &Bench) -> anyhow::Result<Command> {
+    let mut command = Command::new(&bench.longshore);
+    for (variable, name) in
+        [("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache"), ("XDG_CONFIG_HOME", "config")]
+    {
+        let folder = bench.place.join("home").join(name);
+        fs_err::create_dir_all(&folder)?;
+        command.env(variable, folder);
+    }
+    command.env("CNB_REGISTRY_AUTH", "{}").env("NO_COLOR", "1");
+    Ok(command)
+}
+
+pub(super) fn hundred_layers(bench: &Bench, findings: &mut Findings) -> anyhow::Result<()> {
+    let hundred = Hundred::new(bench)?;
+    let registry = &hundred.registry;
+    let mut layers = registry.layers("app", "latest")?;
+    layers.extend(registry.layers("run", "2")?);
+    let (mut version, mut most, mut read, mut layers_read) = (1, 0, 0, 0);
+    let ours = Contender::new("Longshore's `rebase`", || {
+        // Onto the other version each time.
+        version = 3 - version;
+        hundred.rebase(bench, version)
+    });
+    let peer = Contender::new("`skopeo copy` of the image", || Ok(hundred.copy()));
+    let [ours, peer] = in_turn(bench, [ours, peer])?;
+    // Requests are counted in runs of their own, in which nothing else is asked for.
+    for _ in 0..2 {
+        version = 3 - version;
+        let mut rebase = hundred.rebase(bench, version)?;
+        let (before, reads) = (registry.requests(), registry.reads_of(&layers));
+        quietly(&mut rebase)?;
+        layers_read += registry.reads_of(&layers) - reads;
+        let asked = registry.requests() - before;
+        most = most.max(asked.all);
+        read = read.max(asked.blobs_read);
+    }
+    let before = registry.requests();
+    quietly(&mut hundred.copy())?;
+    let copied = registry.requests() - before;
+    findings.series(&ours).series(&peer);
+    findings.check(Check::seconds("wall", &ours, 0.2));
+    findings.check(Check::at_most("requests", most, 6, count));
+    findings.check(Check::at_most("GETs of layers", layers_read, 0, count));
+    findings.note(format!(
+        "`skopeo copy` of the image to another tag made {} requests. Of Longshore's {most}, {read} read configurations.",
+        copied.all
+    ));
+    Ok(())
+}
+
+pub(super) fn many_images(bench: &Bench, findings: &mut Findings) -> anyhow::Result<()> {
+    let images = if bench.options.quick { 5 } else { 200 };
+    let hundred = Hundred::new(bench)?;
+    let registry = &hundred.registry;
+    let names: Vec<String> = (0..images).map(|index| format!("team/app-{index}")).collect();
+    for (index, name) in names.iter().enumerate() {
+        spread(registry, name, index)?;
+    }
+    let list = bench.place.join("images");
+    fs_err::write(&list, names.iter().map(|name| registry.name(name) + "\n").collect::<String>())?;
+    let in_one_call = bench.has_option(&["rebase"], "--from-file")?;
+    let mut version = 1;
+    let what = if in_one_call {
+        "Longshore's `rebase --from-file`"
+    } else {
+        "Longshore's `rebase`, one after the other"
+    };
+    let ours = Contender::new(what, || {
+        version = 3 - version;
+        hundred.release(version)?;
+        let mut command = isolated(bench)?;
+        if in_one_call {
+            command.args(["rebase", "--publish", "--from-file"]).arg(&list);
+            return Ok(command);
+        }
+        let script = "while read -r image; do \"$0\" rebase \"$image\" --publish; done < \"$1\"";
+        let mut loop_ = shell(script, [bench.longshore.as_os_str(), list.as_os_str()]);
+        loop_.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Ok(loop_)
+    });
+    let [ours] = in_turn(bench, [ours])?;
+    all_are_rebased(registry, &names)?;
+    findings.series(&ours);
+    findings.check(Check::seconds("wall", &ours, 8.0));
+    if !in_one_call {
+        findings.check(Check::missing("all in one call", "`rebase` has no `--from-file`", "one call"));
+    }
+    findings.note(format!(
+        "{images} repositories, each with an image of {LAYERS} layers and a configuration of its own."
+    ));
+    Ok(())
+}
+
+/// Puts the app image into another repository, with a configuration that no other has.
+fn spread(registry: &Registry, repository: &str, index: usize) -> anyhow::Result<()> {
+    let mut manifest = registry.get("/v2/app/manifests/latest")?;
+    for layer in manifest["layers"].as_array().context("a manifest without layers")? {
+        registry.mount("app", repository, layer["digest"].as_str().unwrap_or_default())?;
+    }
+    let digest =
+        manifest["config"]["digest"].as_str().context("a manifest without configuration")?.to_owned();
+    let mut config = registry.get(&format!("/v2/app/blobs/{digest}"))?;
+    config["config"]["Labels"]["bench.index"] = Value::String(index.to_string());
+    let media_type =
+        manifest["config"]["mediaType"].as_str().context("a configuration without type")?.to_owned();
+    manifest["config"] = registry.push_blob(repository, config.to_string().as_bytes(), &media_type)?;
+    registry.put_manifest(repository, "latest", &manifest)
+}
+
+/// All images are on the same layers in the end: none was left out.
+fn all_are_rebased(registry: &Registry, names: &[String]) -> anyhow::Result<()> {
+    let lowest = |name: &str| -> anyhow::Result<Value> {
+        Ok(registry.get(&format!("/v2/{name}/manifests/latest"))?["layers"][0]["digest"].clone())
+    };
+    let first = lowest(&names[0])?;
+    for name in names {
+        anyhow::ensure!(lowest(name)? == first, "{name} was not rebased");
+    }
+    Ok(())
+}
