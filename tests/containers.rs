@@ -451,6 +451,30 @@ fn a_launch_cache_saves_exports_of_podman() {
     a_launch_cache_saves_exports(&podman, &socket);
 }
 
+/// Whoever makes an image of a lifecycle puts its SBOMs beside its programs.
+#[test]
+fn sboms_of_the_lifecycle_are_kept() {
+    let surroundings = Surroundings::new();
+    let podman = Podman::new();
+    let image = surroundings.registry.reference("app:1");
+    podman.fetch(&surroundings.builder);
+    let build = Build::new(&podman, &surroundings, "first");
+    build.copy_app();
+    let file = |name: &str| {
+        let text = format!("{{\"of\": \"{name}\"}}");
+        let file = surroundings.environment.write(&format!("sboms/{name}"), &text);
+        format!("{}:/cnb/lifecycle/{name}:ro", file.display())
+    };
+    let [lifecycle, launcher] = ["lifecycle.sbom.cdx.json", "launcher.sbom.spdx.json"].map(file);
+    build.container(User::Root, &[&lifecycle, &launcher], &["/cnb/lifecycle/creator", &image]);
+    let kept = ["cat", "/layers/sbom/build/buildpacksio_lifecycle/sbom.cdx.json"];
+    assert_eq!(build.container(User::Root, &[], &kept).stdout, "{\"of\": \"lifecycle.sbom.cdx.json\"}");
+    podman.fetch(&image);
+    let exported = "/layers/sbom/launch/buildpacksio_lifecycle/launcher/sbom.spdx.json";
+    let show = ["run", "--rm", "--entrypoint=cat", &image, exported];
+    assert_eq!(podman.podman(&show).success().stdout, "{\"of\": \"launcher.sbom.spdx.json\"}");
+}
+
 /// Builds with images that are layouts on both sides; their layers are those of an image in a registry.
 fn life_in_layouts(build: &dyn Fn(&Build<'_>, &str) -> Outcome) {
     let surroundings = Surroundings::new();

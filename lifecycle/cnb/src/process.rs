@@ -50,6 +50,14 @@ impl Process {
         self.exec_env.is_empty() || self.exec_env.iter().any(|listed| listed == "*" || listed == exec_env)
     }
 
+    /// Says so when the process is for all execution environments (platform.md "`metadata.toml` (TOML)").
+    fn for_all_environments(mut self, platform_api: PlatformApi) -> Self {
+        if platform_api.has_exec_env() && self.exec_env.is_empty() {
+            self.exec_env.push("*".to_owned());
+        }
+        self
+    }
+
     /// The process as the platform's API can express it: before command lists, what follows the executable moves to
     /// the arguments.
     #[must_use]
@@ -177,6 +185,7 @@ impl ProcessList {
         self.processes
             .into_values()
             .map(|process| Process { default: false, ..process.for_platform(platform_api) })
+            .map(|process| process.for_all_environments(platform_api))
             .collect()
     }
 }
