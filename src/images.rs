@@ -3,9 +3,11 @@
 mod location;
 mod new;
 mod places;
+mod remembered;
 mod transport;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
@@ -17,6 +19,7 @@ use longshore_image::{
 pub(crate) use location::Location;
 pub(crate) use new::NewImage;
 pub(crate) use places::Places;
+pub(crate) use remembered::Remembered;
 pub(crate) use transport::Opened;
 
 use crate::directories::Directories;
@@ -37,6 +40,8 @@ pub(crate) struct Images {
     insecure: Vec<String>,
     /// By registry, `*` for all.
     mirrors: BTreeMap<String, String>,
+    /// Where configurations of images in registries are kept.
+    config_cache: PathBuf,
     registry: OnceLock<Arc<Registry>>,
 }
 
@@ -53,6 +58,7 @@ impl Images {
             local: Arc::new(local),
             insecure: settings.insecure_registries.clone(),
             mirrors: settings.registry_mirrors.clone(),
+            config_cache: directories.cache.join("configs"),
             registry: OnceLock::new(),
         })
     }
@@ -78,6 +84,7 @@ impl Images {
         let keychain = Keychain::from_environment().context("cannot use the registry credentials")?;
         let mut config = RegistryConfig::new(keychain);
         config.insecure.clone_from(&self.insecure);
+        config.config_cache = Some(self.config_cache.clone());
         let pairs = self.mirrors.iter().map(|(registry, mirror)| (registry.as_str(), mirror.as_str()));
         let ours =
             Mirrors::of_registries(pairs).context("cannot use the registry mirrors of the settings")?;

@@ -148,6 +148,12 @@ pub trait ImageStore: Send + Sync {
         one.same_repository(other)
     }
 
+    /// Whether it refuses a manifest that points to what it does not have: then blobs that another manifest of the same
+    /// repository points to need not be written again, and not even asked for.
+    fn checks_manifests(&self) -> bool {
+        false
+    }
+
     /// Whether the blob is there, in the repository of `reference`.
     ///
     /// # Errors

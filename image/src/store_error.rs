@@ -143,6 +143,17 @@ impl StoreError {
         }
     }
 
+    /// Whether a registry did not take a manifest because it does not have what that points to.
+    #[must_use]
+    pub fn is_missing_blob(&self) -> bool {
+        match self {
+            Self::Registry(error) => error
+                .downcast_ref::<crate::registry::RegistryError>()
+                .is_some_and(crate::registry::RegistryError::is_missing_blob),
+            _ => false,
+        }
+    }
+
     /// Whether the image or blob does not exist, as against cannot be read.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -18,17 +18,19 @@ pub(crate) struct Upload {
     descriptor: Descriptor,
     source: BlobSource,
     mount_from: Option<Reference>,
+    /// An image in the target that has the blob.
+    held_by: Option<Reference>,
 }
 
 impl Upload {
     /// A blob at hand.
     pub(crate) fn new(descriptor: Descriptor, source: BlobSource) -> Self {
-        Self { descriptor, source, mount_from: None }
+        Self { descriptor, source, mount_from: None, held_by: None }
     }
 
     /// A layer, whose blob may be in another repository of the same place.
     pub(crate) fn layer(layer: ImageLayer, mount_from: Option<Reference>) -> Self {
-        Self { descriptor: layer.descriptor, source: layer.source, mount_from }
+        Self { mount_from, ..Self::new(layer.descriptor, layer.source) }
     }
 
     /// Whether it is no blob of that image.
@@ -51,7 +53,17 @@ impl Upload {
     /// registry among them. An attempt to mount what the registry has not got costs one request.
     pub(crate) fn of_image(descriptor: Descriptor, store: &Arc<dyn ImageStore>, image: &Reference) -> Self {
         let opener = BlobOpener::of(Arc::clone(store), image.clone(), descriptor.clone());
-        Self { descriptor, source: BlobSource::Lazy(opener), mount_from: Some(image.clone()) }
+        Self { mount_from: Some(image.clone()), ..Self::new(descriptor, BlobSource::Lazy(opener)) }
+    }
+
+    /// The same blob, which an image in the target has too.
+    pub(crate) fn held_by(self, image: &Reference) -> Self {
+        Self { mount_from: Some(image.clone()), held_by: Some(image.clone()), ..self }
+    }
+
+    fn is_held(&self, target: &dyn ImageStore, name: &Reference) -> bool {
+        let held_by = self.held_by.as_ref();
+        target.checks_manifests() && held_by.is_some_and(|image| target.shares_blobs(image, name))
     }
 }
 
@@ -80,6 +92,8 @@ pub(crate) struct Publication<'a> {
     pub(crate) children: &'a [Manifest],
     /// The blobs that all of them point to.
     pub(crate) uploads: &'a [Upload],
+    /// What a name was just now.
+    pub(crate) known: Option<(&'a Reference, Digest)>,
 }
 
 /// Publishes an image under all names. A name that is the image already costs one question and nothing else.
@@ -91,17 +105,43 @@ pub(crate) fn publish(
     let root = publication.root;
     let mut moving = Vec::new();
     for name in names {
-        if points_to(target, name, root)? {
+        let known = publication.known.filter(|(known, _)| *known == name);
+        let is_root = match known {
+            Some((_, digest)) => digest == root.digest(),
+            None => points_to(target, name, root)?,
+        };
+        if is_root {
             tracing::debug!("{name} is {} already", root.digest());
         } else {
             moving.push(name);
         }
     }
+    match move_names(target, &moving, publication, &Upload::is_held) {
+        Err(error) if error.written.is_empty() && error.source.is_missing_blob() => {
+            tracing::debug!("{}: what its images have is asked for: {}", error.reference, error.source);
+            move_names(target, &moving, publication, &|_, _, _| false)
+        }
+        other => other,
+    }
+}
+
+/// Whether a blob is where a name needs it.
+type IsThere = dyn Fn(&Upload, &dyn ImageStore, &Reference) -> bool + Sync;
+
+fn move_names(
+    target: &Arc<dyn ImageStore>,
+    moving: &[&Reference],
+    publication: &Publication<'_>,
+    is_there: &IsThere,
+) -> Result<(), PublishError> {
+    let root = publication.root;
     let mut done: Vec<&Reference> = Vec::new();
-    for &name in &moving {
+    for &name in moving {
         // Names may be of several repositories of the registry; blobs are needed once in each.
         if !done.iter().any(|known| target.shares_blobs(known, name)) {
-            upload(target, name, done.first().copied(), publication.uploads)?;
+            let needed = publication.uploads.iter();
+            let needed: Vec<_> = needed.filter(|upload| !is_there(upload, target.as_ref(), name)).collect();
+            upload(target, name, done.first().copied(), &needed)?;
             for child in publication.children {
                 target.put_child(name, child).map_err(PublishError::of("write", name))?;
             }
@@ -114,11 +154,11 @@ pub(crate) fn publish(
             target.put_child(name, root).map_err(PublishError::of("write", name))?;
         }
     }
-    put_names(target, moving, root)
+    put_names(target, moving.iter().copied(), root)
 }
 
 /// Lets names point to an image that is there. One that cannot be written does not keep the others from it.
-pub(crate) fn put_names<'a>(
+fn put_names<'a>(
     target: &Arc<dyn ImageStore>,
     names: impl IntoIterator<Item = &'a Reference>,
     root: &Manifest,
@@ -135,12 +175,15 @@ pub(crate) fn put_names<'a>(
 }
 
 /// Puts the blobs into the repository of `name`. `first` is a repository that has got them just before.
-pub(crate) fn upload(
+fn upload(
     target: &Arc<dyn ImageStore>,
     name: &Reference,
     first: Option<&Reference>,
-    uploads: &[Upload],
+    uploads: &[&Upload],
 ) -> Result<(), PublishError> {
+    if let [only] = uploads {
+        return write(target, name, first, only);
+    }
     // Uploads wait for the network more than for a processor.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(CONNECTIONS).build();
     let all = || uploads.par_iter().try_for_each(|upload| write(target, name, first, upload));

@@ -3,7 +3,9 @@
 //! Only manifests and configurations are read where both images are in one place. An app image that is an index is
 //! rebased for each of its platforms.
 
+mod form;
 mod plan;
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -11,19 +13,19 @@ use std::sync::Arc;
 
 use longshore_cnb::PlatformApi;
 use longshore_cnb::api::ApiError;
-use longshore_cnb::lifecycle_metadata::{LIFECYCLE_METADATA_LABEL, LifecycleMetadata, RunImageNames};
+use longshore_cnb::lifecycle_metadata::LIFECYCLE_METADATA_LABEL;
 use longshore_cnb::report::{ImageReport, Report};
+use longshore_image::convert::ConvertError;
 use longshore_image::{
-    Config, Descriptor, Image, ImageManifest, ImageStore, IndexManifest, InvalidReference, LayerFormat,
-    Manifest, ManifestContent, ManifestFormat, MediaType, Platform, Reference, StoreError,
+    BlobSink, ImageStore, InvalidReference, LayerFormats, Manifest, ManifestChoice, Platform, Reference,
+    StoreError,
 };
 
 use crate::ExitCode;
-use crate::image_identifier::{Identify, identifier};
-use crate::image_layers;
-use crate::publish::{self, Publication, PublishError, Upload};
-use crate::run_image;
+use crate::image_identifier::Identify;
+use form::Form;
 pub use plan::{Plan, Refusal, Request, plan};
+use read::Reading;
 
 /// What rebase works on.
 pub struct RebaseInput<'a> {
@@ -45,6 +47,15 @@ pub struct RebaseInput<'a> {
     pub run_image_store: Arc<dyn ImageStore>,
     /// How images are identified there.
     pub identify: Identify,
+    /// Leave an image as it is that stands on that very run image already; the reference writes it anew.
+    pub keep_current: bool,
+    /// How the app's layers are to be compressed, and those of the run image that not every client reads; as they are
+    /// when `None`.
+    pub layer_format: Option<LayerFormats>,
+    /// Whose media types the manifest has; those that it had when `None`.
+    pub manifest_format: Option<ManifestChoice>,
+    /// Where layers lie that are compressed anew, until they are in the target.
+    pub sink: BlobSink,
 }
 
 /// What was rebased.
@@ -56,6 +67,32 @@ pub struct RebaseOutput {
     pub manifest: Manifest,
     /// The run image that it stands on.
     pub run_image: String,
+    /// What moved.
+    pub change: Change,
+    /// Whether the image that was rebased is what it was before.
+    pub is_unchanged: bool,
+}
+
+/// From which run image to which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What identified the old one, as the app image recorded it.
+    pub from: Option<String>,
+    /// What identifies the new one.
+    pub to: String,
+    /// Whether the app image stood on it already.
+    pub is_current: bool,
+}
+
+/// What [`rebase`] would do.
+#[derive(Debug, Clone)]
+pub struct Preview {
+    /// The run image that the app image would stand on.
+    pub run_image: String,
+    /// What would move.
+    pub change: Change,
+    /// What does not fit and would be forced.
+    pub warnings: Vec<String>,
 }
 
 /// Why an image was not rebased. No name of the image was moved, unless it says so.
@@ -124,6 +161,15 @@ pub enum RebaseError {
         #[source]
         source: Box<Refusal>,
     },
+    /// The index has no image that can be rebased.
+    #[error("the index `{reference}` has no image for a platform, so there is nothing to rebase")]
+    EmptyIndex {
+        /// The app image.
+        reference: String,
+    },
+    /// The image cannot have the form that was asked for.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
     /// Some names point to the new image, and one could not be written.
     #[error("cannot write `{reference}`; the new image is there as {}", written.join(", "))]
     Name {
@@ -160,19 +206,19 @@ impl RebaseError {
         }
     }
 
+    /// Whether the image is none that a lifecycle built, so that it is none to rebase.
+    #[must_use]
+    pub fn is_no_app(&self) -> bool {
+        match self {
+            Self::NoMetadata { .. } | Self::EmptyIndex { .. } => true,
+            Self::Store { source, .. } => matches!(**source, StoreError::NotAnImage { .. }),
+            _ => false,
+        }
+    }
+
     fn store(action: &'static str, reference: &Reference) -> impl FnOnce(StoreError) -> Self + use<> {
         let reference = reference.familiar();
         move |source| Self::Store { action, reference, source: Box::new(source) }
-    }
-}
-
-impl From<PublishError> for RebaseError {
-    fn from(PublishError { action, reference, written, source }: PublishError) -> Self {
-        if written.is_empty() {
-            Self::Store { action, reference, source }
-        } else {
-            Self::Name { reference, written, source }
-        }
     }
 }
 
@@ -181,28 +227,53 @@ impl From<PublishError> for RebaseError {
 /// # Errors
 /// When the images do not fit, are missing, or a store cannot be read or written.
 pub fn rebase(input: &RebaseInput<'_>) -> Result<RebaseOutput, RebaseError> {
-    let names = names(input)?;
-    let (app, image) = app_image(input, &names)?;
-    let run_image = choose_run_image(input, &app, &image)?;
-    let (manifest, image_id) = match &image.index {
-        Some(index) => (rebase_index(input, &names, &app, index, &run_image)?, None),
-        None => {
-            let rebased = Rebased::new(input, &app, &image, &run_image)?;
-            let uploads = rebased.uploads(input);
-            let publication = Publication { root: &rebased.manifest, children: &[], uploads: &uploads };
-            publish::publish(&input.target, &names, &publication)?;
-            (rebased.manifest, Some(rebased.config.image_id()))
+    let reading = Reading::new(input)?;
+    for warning in reading.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let change = reading.change();
+    let stays = input.keep_current
+        && change.is_current
+        && input.layer_format.is_none()
+        && input.manifest_format.is_none();
+    let form = Form::of(input, &reading)?;
+    let manifest = match form::publish(input, &reading, &form, stays) {
+        Err(RebaseError::Store { source, reference, .. })
+            if form.may_fall_back && source.is_rejected_manifest() =>
+        {
+            tracing::warn!("'{reference}' cannot be written with OCI media types; using Docker's ({source})");
+            form::publish(input, &reading, &form.in_docker(), stays)?
         }
+        other => other?,
     };
     let mut report = ImageReport { tags: input.images.to_vec(), ..ImageReport::default() };
     match &input.identify {
-        Identify::ByImageId => report.image_id = image_id.map(|id| id.to_string()),
+        Identify::ByImageId => {
+            let config = manifest.as_image().map(|image| &image.config.digest);
+            report.image_id = config.map(ToString::to_string);
+        }
         Identify::ByDigest | Identify::ByPath(_) => {
             report.digest = Some(manifest.digest().to_string());
             report.manifest_size = Some(manifest.raw().len() as u64);
         }
     }
-    Ok(RebaseOutput { report: Report { image: report, ..Report::default() }, manifest, run_image })
+    let report = Report { image: report, ..Report::default() };
+    let is_unchanged = manifest.digest() == reading.root.digest();
+    Ok(RebaseOutput { report, manifest, run_image: reading.run_image, change, is_unchanged })
+}
+
+/// Says what [`rebase`] would do. Nothing is written.
+///
+/// # Errors
+/// When the images do not fit, are missing, or a store cannot be read.
+pub fn preview(input: &RebaseInput<'_>) -> Result<Preview, RebaseError> {
+    let reading = Reading::new(input)?;
+    Form::of(input, &reading)?;
+    Ok(Preview {
+        change: reading.change(),
+        warnings: reading.warnings().map(str::to_owned).collect(),
+        run_image: reading.run_image,
+    })
 }
 
 /// The name of the run image that [`rebase`] will use.
@@ -210,205 +281,5 @@ pub fn rebase(input: &RebaseInput<'_>) -> Result<RebaseOutput, RebaseError> {
 /// # Errors
 /// When the app image cannot be read, or none of the run images that it knows.
 pub fn find_run_image(input: &RebaseInput<'_>) -> Result<String, RebaseError> {
-    let (app, image) = app_image(input, &names(input)?)?;
-    choose_run_image(input, &app, &image)
-}
-
-fn app_image(input: &RebaseInput<'_>, names: &[Reference]) -> Result<(Reference, Image), RebaseError> {
-    let app = match input.previous_image {
-        Some(name) => name.parse()?,
-        None => names.first().cloned().ok_or(RebaseError::NoImage)?,
-    };
-    let image = resolve(&input.target, "app image", &app, &input.platform)?;
-    Ok((app, image))
-}
-
-fn names(input: &RebaseInput<'_>) -> Result<Vec<Reference>, RebaseError> {
-    let names = input.images.iter().map(|name| name.parse()).collect::<Result<Vec<Reference>, _>>()?;
-    let first = names.first().ok_or(RebaseError::NoImage)?;
-    match names.iter().find(|name| name.registry() != first.registry()) {
-        Some(other) if !input.identify.mixes_registries() => {
-            Err(RebaseError::SeveralRegistries { first: first.familiar(), other: other.familiar() })
-        }
-        _ => Ok(names),
-    }
-}
-
-fn resolve(
-    store: &Arc<dyn ImageStore>,
-    what: &'static str,
-    reference: &Reference,
-    platform: &Platform,
-) -> Result<Image, RebaseError> {
-    let image = store.resolve(reference, platform).map_err(RebaseError::store("read", reference))?;
-    image.ok_or_else(|| RebaseError::NotFound { what, reference: reference.familiar() })
-}
-
-fn metadata(app: &Reference, image: &Image) -> Result<LifecycleMetadata, RebaseError> {
-    let missing = |source| RebaseError::NoMetadata { reference: app.familiar(), source };
-    let label = image.config.label(LIFECYCLE_METADATA_LABEL).ok_or_else(|| missing(None))?;
-    // The `app` key had other types in old images, and is of no interest here.
-    let mut value: serde_json::Value = serde_json::from_str(label).map_err(|error| missing(Some(error)))?;
-    if let Some(object) = value.as_object_mut() {
-        object.remove("app");
-    }
-    serde_json::from_value(value).map_err(|error| missing(Some(error)))
-}
-
-fn choose_run_image(input: &RebaseInput<'_>, app: &Reference, image: &Image) -> Result<String, RebaseError> {
-    if let Some(name) = input.run_image.filter(|name| !name.is_empty()) {
-        return Ok(name.to_owned());
-    }
-    let metadata = metadata(app, image)?;
-    let names: &RunImageNames = metadata.run_image_names().ok_or(RebaseError::NoRunImage)?;
-    let platform = image.config.platform();
-    let mut tried = Vec::new();
-    let mut can_read = |reference: &Reference| match input.run_image_store.resolve(reference, &platform) {
-        Ok(Some(_)) => true,
-        Ok(None) => {
-            tried.push(format!("`{}` does not exist", reference.familiar()));
-            false
-        }
-        Err(error) => {
-            tried.push(format!("`{}`: {error}", reference.familiar()));
-            false
-        }
-    };
-    let name = run_image::accessible(names, app, &mut can_read).map(str::to_owned);
-    name.ok_or(RebaseError::NoAccessibleRunImage { tried })
-}
-
-/// One image on its new run image.
-struct Rebased {
-    app: Reference,
-    base: Reference,
-    manifest: Manifest,
-    config: Config,
-    family: ManifestFormat,
-    base_layers: Vec<Descriptor>,
-    app_layers: Vec<Descriptor>,
-}
-
-impl Rebased {
-    fn new(
-        input: &RebaseInput<'_>,
-        app: &Reference,
-        image: &Image,
-        run_image: &str,
-    ) -> Result<Self, RebaseError> {
-        let base_name: Reference = run_image.parse()?;
-        let base = resolve(&input.run_image_store, "run image", &base_name, &image.config.platform())?;
-        let recorded = image.config.env_value("CNB_PLATFORM_API").filter(|text| !text.is_empty());
-        let app_api = recorded.map(|text| PlatformApi::parse_recorded(&text)).transpose();
-        let app_api =
-            app_api.map_err(|source| RebaseError::PlatformApi { reference: app.familiar(), source })?;
-        let refused = |source| RebaseError::Refused {
-            reference: app.familiar(),
-            run_image: run_image.to_owned(),
-            source: Box::new(source),
-        };
-        let plan = plan(&Request {
-            app: &image.config,
-            metadata: &metadata(app, image)?,
-            app_api,
-            platform_api: input.platform_api,
-            base: &base.config,
-            run_image,
-            reference: &identifier(&base, &input.identify),
-            force: input.force,
-        })
-        .map_err(refused)?;
-        for warning in &plan.warnings {
-            tracing::warn!("{warning}");
-        }
-        let base_layers = image_layers::pairs(&base).into_iter().map(|(_, descriptor)| descriptor).collect();
-        let above = image_layers::pairs(image).into_iter().skip(plan.kept_from);
-        Ok(Self::assemble(app, image, &base, base_layers, above.map(|(_, blob)| blob).collect(), plan.config))
-    }
-
-    fn assemble(
-        app: &Reference,
-        image: &Image,
-        base: &Image,
-        base_layers: Vec<Descriptor>,
-        app_layers: Vec<Descriptor>,
-        config: Config,
-    ) -> Self {
-        let family = family(image, base_layers.iter().chain(&app_layers));
-        let normalise = |blobs: Vec<Descriptor>| -> Vec<Descriptor> {
-            blobs.into_iter().map(|blob| image_layers::in_family(blob, family)).collect()
-        };
-        let (base_layers, app_layers) = (normalise(base_layers), normalise(app_layers));
-        let (descriptor, _) = Upload::config(config.to_bytes(), family);
-        let layers = [base_layers.as_slice(), app_layers.as_slice()].concat();
-        let mut manifest = ImageManifest::new(family, descriptor, layers);
-        if let Some(old) = image.manifest.as_image() {
-            manifest.annotations.clone_from(&old.annotations);
-        }
-        Self {
-            app: app.clone(),
-            base: base.reference.clone(),
-            manifest: Manifest::image(manifest),
-            config,
-            family,
-            base_layers,
-            app_layers,
-        }
-    }
-
-    fn uploads(&self, input: &RebaseInput<'_>) -> Vec<Upload> {
-        let base = self.base_layers.iter().cloned();
-        let base = base.map(|blob| Upload::of_image(blob, &input.run_image_store, &self.base));
-        let app = self.app_layers.iter().cloned();
-        let app = app.map(|blob| Upload::of_image(blob, &input.target, &self.app));
-        let (_, config) = Upload::config(self.config.to_bytes(), self.family);
-        base.chain(app).chain([config]).collect()
-    }
-}
-
-/// The app image's own family, unless a layer needs OCI's.
-fn family<'a>(image: &Image, mut layers: impl Iterator<Item = &'a Descriptor>) -> ManifestFormat {
-    let needs_oci = layers.any(|blob| matches!(blob.media_type, MediaType::Layer(_, LayerFormat::TarZstd)));
-    match image.manifest.media_type() {
-        MediaType::Manifest(family) if !needs_oci => *family,
-        _ => ManifestFormat::Oci,
-    }
-}
-
-/// Rebases every image of an index and makes the new index. What is no image for a platform (attestations) is left out,
-/// because it describes the old images.
-fn rebase_index(
-    input: &RebaseInput<'_>,
-    names: &[Reference],
-    app: &Reference,
-    index: &Manifest,
-    run_image: &str,
-) -> Result<Manifest, RebaseError> {
-    let ManifestContent::Index(content) = index.content() else { return Err(RebaseError::NoImage) };
-    let mut manifests = Vec::new();
-    for old in &content.manifests {
-        let Some(platform) = old.platform.as_ref().filter(|platform| platform.os != "unknown") else {
-            continue;
-        };
-        let image = resolve(&input.target, "app image", &app.with_digest(old.digest), platform)?;
-        let rebased = Rebased::new(input, app, &image, run_image)?;
-        let uploads = rebased.uploads(input);
-        for (position, name) in names.iter().enumerate() {
-            if !names[..position].iter().any(|known| input.target.shares_blobs(known, name)) {
-                publish::upload(&input.target, name, None, &uploads)?;
-                let by_digest = name.with_digest(rebased.manifest.digest());
-                input
-                    .target
-                    .put_manifest(&by_digest, &rebased.manifest)
-                    .map_err(RebaseError::store("write", name))?;
-            }
-        }
-        let mut descriptor = rebased.manifest.descriptor();
-        descriptor.platform = Some(platform.clone());
-        descriptor.annotations.clone_from(&old.annotations);
-        manifests.push(descriptor);
-    }
-    let new = Manifest::index(IndexManifest { manifests, ..content.clone() });
-    publish::put_names(&input.target, names, &new)?;
-    Ok(new)
+    read::find_run_image(input)
 }

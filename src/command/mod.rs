@@ -42,8 +42,8 @@ enum Command {
     /// Show what an app image is made of
     #[command(visible_alias = "inspect-image")]
     Inspect(inspect::InspectArguments),
-    /// Put an app image on a newer run image, without building
-    Rebase(rebase::RebaseArguments),
+    /// Put app images on newer run images, without building
+    Rebase(Box<rebase::RebaseArguments>),
     /// List, name, copy and remove images
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -67,13 +67,16 @@ pub(crate) struct UsageError(pub(crate) String);
 /// failed, and 1 for everything else.
 pub(crate) fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    output::start(arguments.output);
+    let mut printed = arguments.output;
+    // What machines read is not mixed with what people do.
+    printed.quiet |= matches!(&arguments.command, Command::Rebase(rebase) if rebase.prints_json());
+    output::start(printed);
     let outcome = match arguments.command {
         Command::Build(build) => build::run(*build, arguments.output).map(|()| ExitCode::SUCCESS),
         Command::Base(command) => base::run(command).map(|()| ExitCode::SUCCESS),
         Command::Builder(command) => builder::run(command).map(|()| ExitCode::SUCCESS),
         Command::Inspect(arguments) => inspect::run(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Rebase(arguments) => rebase::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Rebase(arguments) => rebase::run(&arguments),
         Command::Image(command) => image::run(command).map(|()| ExitCode::SUCCESS),
         Command::Config(command) => config::run(command).map(|()| ExitCode::SUCCESS),
         Command::Run(arguments) => run::run(arguments),

@@ -206,6 +206,16 @@ impl RegistryError {
         is_manifest && !is_about_blobs && matches!(status.as_u16(), 400 | 405 | 406 | 415 | 422)
     }
 
+    /// Whether the registry refused a manifest because it does not have what that points to (distribution spec, "Error
+    /// Codes": `MANIFEST_BLOB_UNKNOWN`; some say `BLOB_UNKNOWN`, or `MANIFEST_UNKNOWN` of the manifests of an index).
+    #[must_use]
+    pub fn is_missing_blob(&self) -> bool {
+        let Self::Status { request, status, message } = self else { return false };
+        let is_manifest = request.starts_with("PUT ") && request.contains("/manifests/");
+        let is_unknown = ["BLOB_UNKNOWN", "MANIFEST_UNKNOWN"].iter().any(|code| message.contains(code));
+        is_manifest && is_unknown && matches!(status.as_u16(), 400 | 404)
+    }
+
     /// Whether something was changed by others in the meantime.
     pub(super) fn is_failed_condition(&self) -> bool {
         matches!(self, Self::Status { status, .. } if *status == reqwest::StatusCode::PRECONDITION_FAILED)

@@ -277,6 +277,10 @@ impl ImageStore for Registry {
         Ok(self.wait(self.core.manifest(reference))?)
     }
 
+    fn checks_manifests(&self) -> bool {
+        true
+    }
+
     fn has_blob(&self, reference: &Reference, digest: Digest) -> Result<bool, StoreError> {
         Ok(self.wait(self.core.has_blob(reference, digest, Access::Pull))?)
     }

@@ -1,6 +1,9 @@
 //! `rebaser`. Spec: platform.md "`rebaser`".
 
+use std::path::Path;
 use std::sync::Arc;
+
+use longshore_image::BlobSink;
 
 use super::connected::{self, Connection};
 use super::failure::Failure;
@@ -20,13 +23,15 @@ pub(super) fn run(inputs: &mut Inputs) -> Result<(), Failure> {
         inputs.run_image = Some(name);
     }
     let connection = Connection::open(inputs)?;
+    let scratch = connected::scratch()?;
     if inputs.run_image.is_none() && !inputs.daemon && privileges::are_given_up(inputs.uid) {
         // Only the app image says which registry the run image is on, and only root may have the credential for it.
-        let name = find_run_image(&input(inputs, &connection)).map_err(|error| failure(&error))?;
+        let input = input(inputs, &connection, scratch.path())?;
+        let name = find_run_image(&input).map_err(|error| failure(&error))?;
         inputs.run_image = Some(name);
     }
     connected::give_up_privileges(inputs, &[])?;
-    let output = rebase(&input(inputs, &connection)).map_err(|error| failure(&error))?;
+    let output = rebase(&input(inputs, &connection, scratch.path())?).map_err(|error| failure(&error))?;
     connected::write(&inputs.report, &output.report.to_document())
         .map_err(|failure| Failure { code: ExitCode::Rebase, ..failure })
 }
@@ -35,9 +40,13 @@ fn failure(error: &RebaseError) -> Failure {
     Failure::new(error.exit_code(), "rebase", error)
 }
 
-fn input<'a>(inputs: &'a Inputs, connection: &Connection) -> RebaseInput<'a> {
+fn input<'a>(
+    inputs: &'a Inputs,
+    connection: &Connection,
+    scratch: &Path,
+) -> Result<RebaseInput<'a>, Failure> {
     let api = inputs.platform_api;
-    RebaseInput {
+    Ok(RebaseInput {
         platform_api: api,
         images: &inputs.images,
         previous_image: inputs.previous_image.as_deref().filter(|_| api.has_rebase_previous_image()),
@@ -47,5 +56,9 @@ fn input<'a>(inputs: &'a Inputs, connection: &Connection) -> RebaseInput<'a> {
         target: Arc::clone(&connection.store),
         run_image_store: Arc::clone(&connection.store),
         identify: connection.identify.clone(),
-    }
+        keep_current: false,
+        layer_format: connected::format("CNB_LAYER_FORMAT", inputs.layer_format.as_deref())?,
+        manifest_format: connected::format("CNB_MANIFEST_FORMAT", inputs.manifest_format.as_deref())?,
+        sink: BlobSink::scratch(scratch),
+    })
 }

@@ -50,7 +50,7 @@ pub(super) fn publish(
     let first = variant(input, layers, previous, form.family, &parts.config)?;
     if form.layers != LayerFormats::Dual {
         let Variant { manifest, uploads } = first;
-        let publication = Publication { root: &manifest, children: &[], uploads: &uploads };
+        let publication = Publication { root: &manifest, children: &[], uploads: &uploads, known: None };
         publish::publish(&input.target, names, &publication)?;
         return Ok(manifest);
     }
@@ -69,7 +69,7 @@ pub(super) fn publish(
     publish::publish(
         &input.target,
         names,
-        &Publication { root: &index, children: &children, uploads: &uploads },
+        &Publication { root: &index, children: &children, uploads: &uploads, known: None },
     )?;
     Ok(index)
 }

@@ -18,7 +18,7 @@ fn image() -> (Manifest, Vec<Upload>) {
 
 fn published(target: &Arc<dyn ImageStore>, names: &[Reference]) -> Result<Manifest, PublishError> {
     let (root, uploads) = image();
-    publish(target, names, &Publication { root: &root, children: &[], uploads: &uploads })?;
+    publish(target, names, &Publication { root: &root, children: &[], uploads: &uploads, known: None })?;
     Ok(root)
 }
 

@@ -43,6 +43,9 @@ pub struct Plan {
     pub kept_from: usize,
     /// What does not fit and was forced.
     pub warnings: Vec<String>,
+    /// Whether the app image stands on this very run image already. The configuration may differ all the same, as who
+    /// made it may write it in another way.
+    pub is_current: bool,
 }
 
 /// Why an app image does not fit onto a run image.
@@ -123,7 +126,17 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, Refusal> {
     let top = diff_ids.iter().position(|diff_id| diff_id.to_string() == *top_layer);
     let kept_from = top.ok_or_else(|| Refusal::NoTopLayer(top_layer.clone()))? + 1;
     let config = rebased_config(request, kept_from, !knows_name)?;
-    Ok(Plan { config, kept_from, warnings })
+    let recorded = digest_of(&request.metadata.run_image.reference);
+    let is_current = knows_name
+        && diff_ids[..kept_from] == request.base.diff_ids()
+        && recorded.is_some()
+        && recorded == digest_of(request.reference);
+    Ok(Plan { config, kept_from, warnings, is_current })
+}
+
+/// The digest in what identifies an image; image ids of daemons have none.
+pub(super) fn digest_of(reference: &str) -> Option<&str> {
+    reference.rsplit_once('@').map(|(_, digest)| digest)
 }
 
 fn overrule(request: &Request<'_>, refusal: Refusal, warnings: &mut Vec<String>) -> Result<(), Refusal> {

@@ -1,6 +1,10 @@
 //! Rebases in a local store.
 
-use longshore_image::Digest;
+mod formats;
+mod requests;
+
+use longshore_cnb::lifecycle_metadata::LifecycleMetadata;
+use longshore_image::{Digest, IndexManifest, ManifestFormat, MediaType};
 
 use super::*;
 use crate::export::tests::{Fixture, base_image};
@@ -17,6 +21,10 @@ fn input<'a>(fixture: &'a Fixture, images: &'a [String]) -> RebaseInput<'a> {
         target: store.clone(),
         run_image_store: store,
         identify: Identify::ByDigest,
+        keep_current: true,
+        layer_format: None,
+        manifest_format: None,
+        sink: fixture.store.sink(),
     }
 }
 
@@ -28,12 +36,19 @@ fn an_app_image_moves_to_a_new_run_image_and_back() {
     let images = ["app:1".to_owned()];
     let same = rebase(&input(&fixture, &images)).unwrap();
     assert_eq!(same.manifest.digest(), built.manifest.digest(), "nothing to do on the same run image");
+    assert!(same.change.is_current);
 
     let new_base = base_image(&fixture.store, "run:1", "two", |config| {
         config.set_label("io.buildpacks.base.distro.name", "debian");
         config.set_label("io.buildpacks.base.id", "new");
     });
+    let before = preview(&input(&fixture, &images)).unwrap();
+    assert_eq!(fixture.image("app:1").manifest.digest(), built.manifest.digest(), "nothing is written");
     let output = rebase(&input(&fixture, &images)).unwrap();
+    assert_eq!((&before.change, &before.run_image), (&output.change, &output.run_image));
+    assert!(!output.change.is_current);
+    let recorded = output.change.from.as_deref().and_then(plan::digest_of);
+    assert_eq!(recorded, Some(old_base.manifest.digest().to_string().as_str()));
     let image = fixture.image("app:1");
     assert_eq!(image.manifest.digest(), output.manifest.digest());
     assert_eq!(output.run_image, "run:1");

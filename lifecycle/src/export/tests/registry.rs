@@ -111,6 +111,10 @@ fn run_image_layers_are_mounted_and_a_rebuild_sends_nothing() {
         target: remote.store.clone(),
         run_image_store: remote.store.clone(),
         identify: Identify::ByDigest,
+        keep_current: true,
+        layer_format: None,
+        manifest_format: None,
+        sink: fixture.store.sink(),
     })
     .unwrap();
     assert_eq!(remote.resolve(&images[0]).manifest.digest(), rebased.manifest.digest());

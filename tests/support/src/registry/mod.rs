@@ -125,6 +125,11 @@ impl FaultyRegistry {
         });
     }
 
+    /// Loses a blob of a repository.
+    pub fn remove_blob(&self, repository: &str, digest: &str) {
+        self.with(|state| state.blobs.remove(&(repository.to_owned(), digest.to_owned())));
+    }
+
     /// The manifest under a tag or digest.
     #[must_use]
     pub fn manifest(&self, repository: &str, name: &str) -> Option<Vec<u8>> {
