@@ -94,6 +94,8 @@ pub(crate) struct Publication<'a> {
     pub(crate) uploads: &'a [Upload],
     /// What a name was just now.
     pub(crate) known: Option<(&'a Reference, Digest)>,
+    /// Whether the image before this one is another: then the names are moved without asking what they are.
+    pub(crate) is_new: bool,
 }
 
 /// Publishes an image under all names. A name that is the image already costs one question and nothing else.
@@ -108,6 +110,7 @@ pub(crate) fn publish(
         let known = publication.known.filter(|(known, _)| *known == name);
         let is_root = match known {
             Some((_, digest)) => digest == root.digest(),
+            None if publication.is_new => false,
             None => points_to(target, name, root)?,
         };
         if is_root {

@@ -33,7 +33,7 @@ use super::{app, names};
 use crate::builder::BuilderImage;
 use crate::container::find_user;
 use crate::directories::Directories;
-use crate::images::{FoundImage, Images, Places};
+use crate::images::{FoundImage, Images, Places, Remembered};
 use crate::rootfs::RootFilesystems;
 use crate::{output, programs};
 
@@ -76,7 +76,7 @@ pub(crate) fn build(
         platform_api: PlatformApi::latest(),
         names: std::iter::once(&request.image).chain(&request.tags).map(ToString::to_string).collect(),
         target: images.destination(request.publish)?,
-        run_image_store: Arc::new(Places::new(images, request.pull_policy)?),
+        run_image_store: Arc::new(Remembered::new(Arc::new(Places::new(images, request.pull_policy)?))),
         run_images: RunImages::Run(Run { images: run_images }),
         cache: TreeCache::new(cache, layers, ownership, Trust::Attributes)?,
         ownership,

@@ -1,5 +1,8 @@
 //! Manifests, tags and indexes (distribution spec, "Pulling manifests", "Pushing Manifests").
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
 
@@ -13,6 +16,35 @@ use crate::{Descriptor, Digest, MANIFEST_LIMIT, Manifest, MediaType, Reference};
 const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
 const OCI_SUBJECT: &str = "oci-subject";
 
+/// How many manifests are known at most.
+const MOST_KNOWN: usize = 1000;
+
+/// Manifests that this process read or wrote, by repository and digest.
+#[derive(Debug, Default)]
+pub(super) struct KnownManifests(Mutex<HashMap<(String, Digest), Manifest>>);
+
+impl KnownManifests {
+    fn get(&self, reference: &Reference, digest: Digest) -> Option<Manifest> {
+        self.map().get(&(reference.name(), digest)).cloned()
+    }
+
+    fn put(&self, reference: &Reference, manifest: &Manifest) {
+        let mut map = self.map();
+        if map.len() >= MOST_KNOWN {
+            map.clear();
+        }
+        map.insert((reference.name(), manifest.digest()), manifest.clone());
+    }
+
+    fn forget(&self) {
+        self.map().clear();
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<(String, Digest), Manifest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Core {
     /// The manifest or index of that name, from a mirror or the registry itself; `None` when there is none.
     pub(super) async fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, RegistryError> {
@@ -21,7 +53,15 @@ impl Core {
 
     /// The manifest or index of that name in that very registry; `None` when there is none.
     pub(super) async fn manifest_at(&self, reference: &Reference) -> Result<Option<Manifest>, RegistryError> {
-        Ok(self.tagged_manifest(reference).await?.map(|(manifest, _)| manifest))
+        // A digest means one manifest for ever; the registry gave this one just now.
+        if let Some(known) = reference.digest().and_then(|digest| self.manifests.get(reference, digest)) {
+            return Ok(Some(known));
+        }
+        let found = self.tagged_manifest(reference).await?.map(|(manifest, _)| manifest);
+        if let Some(manifest) = &found {
+            self.manifests.put(reference, manifest);
+        }
+        Ok(found)
     }
 
     /// As [`Core::manifest_at`], with the `ETag` that names the state of the tag.
@@ -142,6 +182,7 @@ impl Core {
         if let Some(stored) = content_digest(answer.headers()).filter(|stored| *stored != own) {
             return Err(mismatch(own, stored));
         }
+        self.manifests.put(reference, manifest);
         Ok(answer.headers().contains_key(OCI_SUBJECT))
     }
 
@@ -154,7 +195,11 @@ impl Core {
         let answer = remote.send(&request, &scope, self.context()).await?;
         match answer.status() {
             StatusCode::NOT_FOUND => Ok(false),
-            status if status.is_success() => Ok(true),
+            status if status.is_success() => {
+                // A tag may take its manifest with it.
+                self.manifests.forget();
+                Ok(true)
+            }
             _ => Err(status_error(answer, &request).await),
         }
     }

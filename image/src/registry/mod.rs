@@ -38,6 +38,7 @@ use auth::Authenticator;
 use clients::Clients;
 use config_cache::ConfigCache;
 pub use error::RegistryError;
+use manifests::KnownManifests;
 pub use mirrors::{Mirrors, MirrorsError};
 pub use profile::{Fact, Profile};
 use remote::{Context, Remote};
@@ -107,6 +108,7 @@ struct Core {
     mirrors: Mirrors,
     failed_mirrors: mirrors::Failed,
     configs: ConfigCache,
+    manifests: KnownManifests,
     remotes: Mutex<HashMap<String, Arc<OnceCell<Arc<Remote>>>>>,
 }
 
@@ -166,6 +168,7 @@ impl Registry {
             mirrors: config.mirrors,
             failed_mirrors: mirrors::Failed::default(),
             configs: ConfigCache::new(config.config_cache),
+            manifests: KnownManifests::default(),
             remotes: Mutex::default(),
         };
         let handle = runtime.handle().clone();

@@ -14,7 +14,7 @@ use super::endpoint;
 use super::error::RegistryError;
 use super::profile::Portions;
 use super::request::Request;
-use super::scope::Scope;
+use super::scope::{Access, Scope};
 use super::transport::{Transport, status_message};
 
 /// A registry that answered.
@@ -236,7 +236,13 @@ impl Remote {
                         message: status_message(answer, request).await,
                     });
                 }
-                _ => return Ok(answer),
+                _ => {
+                    if challenge.is_none() && scope.access == Access::Push && status.is_success() {
+                        // Who may write without a token is not shown less for want of one.
+                        let _asked_already = self.ping.set(None);
+                    }
+                    return Ok(answer);
+                }
             }
         }
         Err(RegistryError::Protocol {

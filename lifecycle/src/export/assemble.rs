@@ -50,7 +50,13 @@ pub(super) fn publish(
     let first = variant(input, layers, previous, form.family, &parts.config)?;
     if form.layers != LayerFormats::Dual {
         let Variant { manifest, uploads } = first;
-        let publication = Publication { root: &manifest, children: &[], uploads: &uploads, known: None };
+        let publication = Publication {
+            root: &manifest,
+            children: &[],
+            uploads: &uploads,
+            known: None,
+            is_new: is_new(parts.previous, &manifest),
+        };
         publish::publish(&input.target, names, &publication)?;
         return Ok(manifest);
     }
@@ -69,9 +75,14 @@ pub(super) fn publish(
     publish::publish(
         &input.target,
         names,
-        &Publication { root: &index, children: &children, uploads: &uploads, known: None },
+        &Publication { root: &index, children: &children, uploads: &uploads, known: None, is_new: false },
     )?;
     Ok(index)
+}
+
+/// Whether the image is certainly another than the previous one. An index may have been found by one of its images.
+fn is_new(previous: Option<&(Reference, Image)>, manifest: &Manifest) -> bool {
+    previous.is_some_and(|(_, image)| image.index.is_none() && image.manifest.digest() != manifest.digest())
 }
 
 impl Parts<'_> {
@@ -126,7 +137,14 @@ fn variant(
     let (config, config_upload) = Upload::config(config.clone(), family);
     let descriptors = parts.iter().map(|part| part.layer.descriptor.clone()).collect();
     let manifest = Manifest::image(ImageManifest::new(family, config, descriptors));
-    let uploads = parts.into_iter().map(|part| Upload::layer(part.layer, part.mount_from));
+    // What the previous image has is there in its repository, and need not be asked for.
+    let uploads = parts.into_iter().map(|part| {
+        let upload = Upload::layer(part.layer, part.mount_from);
+        match previous {
+            Some((reference, image)) if !upload.is_new_to(&image.manifest) => upload.held_by(reference),
+            _ => upload,
+        }
+    });
     Ok(Variant { manifest, uploads: uploads.chain([config_upload]).collect() })
 }
 

@@ -18,7 +18,11 @@ fn image() -> (Manifest, Vec<Upload>) {
 
 fn published(target: &Arc<dyn ImageStore>, names: &[Reference]) -> Result<Manifest, PublishError> {
     let (root, uploads) = image();
-    publish(target, names, &Publication { root: &root, children: &[], uploads: &uploads, known: None })?;
+    publish(
+        target,
+        names,
+        &Publication { root: &root, children: &[], uploads: &uploads, known: None, is_new: false },
+    )?;
     Ok(root)
 }
 

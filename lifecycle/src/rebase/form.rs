@@ -109,7 +109,8 @@ pub(super) fn publish(
         children.clear();
     }
     let known = Some((&reading.app, reading.root.digest()));
-    let publication = Publication { root: &root, children: &children, uploads: &uploads, known };
+    let publication =
+        Publication { root: &root, children: &children, uploads: &uploads, known, is_new: false };
     publish::publish(&input.target, &reading.names, &publication)?;
     Ok(root)
 }

@@ -74,7 +74,12 @@ fn read(path: &Path) -> anyhow::Result<Vec<Reference>> {
     } else {
         fs_err::read_to_string(path)?
     };
-    references(&text).with_context(|| format!("cannot use the names in `{}`", path.display()))
+    let names = references(&text);
+    let names = names.with_context(|| format!("cannot use the names in `{}`", path.display()))?;
+    if names.is_empty() {
+        tracing::warn!("`{}` names no image", path.display());
+    }
+    Ok(names)
 }
 
 fn references(text: &str) -> anyhow::Result<Vec<Reference>> {

@@ -41,7 +41,7 @@ pub use environment::TestEnvironment;
 pub use line::MeasuredLine;
 pub use podman::Podman;
 pub use process::Outcome;
-pub use proxy::{CutLine, HttpProxy};
+pub use proxy::{CountingLine, CutLine, HttpProxy};
 pub use pulled::PulledImage;
 pub use registry::FaultyRegistry;
 pub use socket::SocketLog;

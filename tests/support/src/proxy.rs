@@ -202,3 +202,89 @@ impl CutLine {
         self.left.store(times, Ordering::Relaxed);
     }
 }
+
+/// A line to a server that counts what goes over it.
+#[derive(Debug)]
+pub struct CountingLine {
+    acceptor: Acceptor,
+    connections: Arc<AtomicUsize>,
+    round_trips: Arc<AtomicUsize>,
+}
+
+/// What went over a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    /// Connections that were made.
+    pub connections: usize,
+    /// How often the client spoke after the server had, or first: the answers that it waited for.
+    pub round_trips: usize,
+}
+
+impl CountingLine {
+    /// Starts a line to a port of the loopback.
+    ///
+    /// # Panics
+    /// When no port of the loopback can be had.
+    #[must_use]
+    pub fn start(port: u16) -> Self {
+        let (connections, round_trips) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let counts = (Arc::clone(&connections), Arc::clone(&round_trips));
+        let acceptor = Acceptor::start(move |client| {
+            let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+            counts.0.fetch_add(1, Ordering::Relaxed);
+            count(client, server, Arc::clone(&counts.1))
+        });
+        Self { acceptor, connections, round_trips }
+    }
+
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.acceptor.address.to_string()
+    }
+
+    /// What goes over the line while `act` runs.
+    pub fn during(&self, act: impl FnOnce()) -> Traffic {
+        let now = || Traffic {
+            connections: self.connections.load(Ordering::Relaxed),
+            round_trips: self.round_trips.load(Ordering::Relaxed),
+        };
+        let before = now();
+        act();
+        let after = now();
+        Traffic {
+            connections: after.connections - before.connections,
+            round_trips: after.round_trips - before.round_trips,
+        }
+    }
+}
+
+/// Copies both ways until both ends are done.
+fn count(client: TcpStream, server: TcpStream, round_trips: Arc<AtomicUsize>) -> io::Result<()> {
+    let waits = Arc::new(AtomicBool::new(false));
+    let (from_client, to_server) = (client.try_clone()?, server.try_clone()?);
+    let asked = Arc::clone(&waits);
+    let up = thread::spawn(move || {
+        watch(from_client, to_server, || {
+            if !asked.swap(true, Ordering::SeqCst) {
+                round_trips.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    });
+    // Before the answer goes on: the client may speak as soon as it has it.
+    watch(server, client, || waits.store(false, Ordering::SeqCst));
+    drop(up.join());
+    Ok(())
+}
+
+/// Copies one way, and tells of everything that comes before it goes on.
+fn watch(mut from: TcpStream, mut to: TcpStream, tell: impl Fn()) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        tell();
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    drop(to.shutdown(Shutdown::Write));
+}

@@ -121,7 +121,9 @@ fn a_rebase_of_100_layers_takes_six_requests_and_a_mount() {
     let place = Place::new([Fault::SinglePost]);
     place.push_app("run:1", "app:1");
     place.push_run("run:1", "new");
-    let (output, requests) = place.rebase(&["app:1"]);
+    let (output, mut requests) = place.rebase(&["app:1"]);
+    // Both blobs are sent at once.
+    requests[4..6].sort();
     assert_eq!(
         requests,
         [
@@ -129,13 +131,10 @@ fn a_rebase_of_100_layers_takes_six_requests_and_a_mount() {
             "GET /v2/app/blobs/DIGEST",
             "GET /v2/run/manifests/1",
             "GET /v2/run/blobs/DIGEST",
-            "POST /v2/app/blobs/uploads/ mount",
             "POST /v2/app/blobs/uploads/ digest",
+            "POST /v2/app/blobs/uploads/ mount",
             "PUT /v2/app/manifests/1",
         ]
-        .map(str::to_owned)
-        .into_iter()
-        .collect::<Vec<_>>(),
     );
     assert_eq!(output.manifest.as_image().unwrap().layers.len(), LAYERS);
     place.server.assert_tags_are_complete();
