@@ -23,7 +23,7 @@ pub(super) fn run(inputs: &mut Inputs) -> Result<(), Failure> {
         inputs.run_image = Some(name);
     }
     let connection = Connection::open(inputs)?;
-    let scratch = connected::scratch()?;
+    let scratch = connected::scratch(inputs)?;
     if inputs.run_image.is_none() && !inputs.daemon && privileges::are_given_up(inputs.uid) {
         // Only the app image says which registry the run image is on, and only root may have the credential for it.
         let input = input(inputs, &connection, scratch.path())?;
