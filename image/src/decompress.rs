@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn all_members_and_frames_are_read() {
+    fn row_13_all_members_and_frames_are_read() {
         let skipped = [&[0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
         let table = [
             ([gzip(b"one "), gzip(b""), gzip(b"two")].concat(), LayerFormat::TarGzip),
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_and_trailing_bytes_are_errors() {
+    fn row_12_cut_and_trailing_bytes_are_errors() {
         for stream in [gzip(&[7; 1000]), zstd(&[7; 1000])] {
             for cut in [5, stream.len() / 2, stream.len() - 1] {
                 assert!(read(&stream[..cut]).is_err(), "cut at {cut} of {}", stream.len());
@@ -97,7 +97,7 @@ mod tests {
 
     /// A frame may ask for a window of gigabytes; the decoder would allocate it.
     #[test]
-    fn a_huge_window_is_refused() {
+    fn row_11_a_huge_window_is_refused() {
         let header = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (31 - 10) << 3];
         let block = [1, 0, 0];
         assert!(read(&[&header[..], &block].concat()).is_err());

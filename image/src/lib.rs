@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod artifact;
+mod attributes;
 mod blob_file;
 mod config;
 pub mod convert;

@@ -284,7 +284,7 @@ mod tests {
 
     /// CVE-2021-41190: the same bytes were an image to one client and an index to another.
     #[test]
-    fn what_may_be_read_in_two_ways_is_refused() {
+    fn row_16_what_may_be_read_in_two_ways_is_refused() {
         let digest = Digest::of(b"x");
         let both = format!(
             r#"{{"schemaVersion":2,"manifests":[],"config":{{"digest":"{digest}","size":1}},"layers":[]}}"#
@@ -338,6 +338,16 @@ mod tests {
     }
 
     proptest::proptest! {
+        /// What is only passed on has the bytes that it came with, spaces and unknown fields included.
+        #[test]
+        fn what_is_passed_on_keeps_its_bytes(name in "[a-z]{1,8}", number in "-?[1-9][0-9]{0,30}(\\.[0-9]{1,9})?", spaces in "[ \n\t]{0,5}") {
+            let field = format!(r#"{{"x-{name}":{spaces}{number},"#);
+            let text = image(OCI).replacen('{', &field, 1);
+            let manifest = parse(&text, OCI).unwrap();
+            proptest::prop_assert_eq!(manifest.raw(), text.as_bytes());
+            proptest::prop_assert_eq!(manifest.digest(), Digest::of(text.as_bytes()));
+        }
+
         #[test]
         fn unknown_fields_survive(key in "[a-z]{1,8}", value in ".{0,20}") {
             let key = format!("x-{key}");

@@ -5,6 +5,7 @@
 
 mod ahead;
 mod apply;
+mod attributes;
 mod error;
 pub(crate) mod header;
 pub(crate) mod name;
@@ -20,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 pub use error::UnpackError;
-pub use policy::{Limits, OverlayAttribute, Owner, Policy, SpecialFiles, Whiteouts};
+pub use policy::{Attributes, Limits, OverlayAttribute, Owner, Policy, SpecialFiles, Whiteouts};
 
 use crate::{DiffId, decompress};
 

@@ -15,6 +15,8 @@ pub(crate) struct VerifiedReader<R> {
     expected: u64,
     read: u64,
     hasher: Option<Sha256>,
+    /// Called when the bytes are others.
+    when_damaged: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl<R: Read> VerifiedReader<R> {
@@ -27,7 +29,14 @@ impl<R: Read> VerifiedReader<R> {
             expected: blob.size,
             read: 0,
             hasher: Some(Sha256::new()),
+            when_damaged: None,
         }
+    }
+
+    /// The same, and `act` is called when the bytes are others than the digest says.
+    pub(crate) fn when_damaged(mut self, act: impl FnOnce() + Send + 'static) -> Self {
+        self.when_damaged = Some(Box::new(act));
+        self
     }
 
     fn wrong_size(&self) -> io::Error {
@@ -61,6 +70,9 @@ impl<R: Read> Read for VerifiedReader<R> {
         }
         match self.hasher.take().map(Digest::from_hasher) {
             Some(actual) if actual != self.digest => {
+                if let Some(act) = self.when_damaged.take() {
+                    act();
+                }
                 let (place, digest) = (self.place.clone(), self.digest);
                 Err(io::Error::new(
                     io::ErrorKind::InvalidData,

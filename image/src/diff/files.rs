@@ -23,6 +23,7 @@ struct File {
     size: u64,
     link: Vec<u8>,
     device: (u32, u32),
+    attributes: Vec<(Vec<u8>, Vec<u8>)>,
     content: Option<Digest>,
 }
 
@@ -90,6 +91,7 @@ impl Files {
             size: entry.size,
             link: entry.link.clone(),
             device: entry.device,
+            attributes: entry.attributes.clone(),
             content,
         })
     }
@@ -162,5 +164,23 @@ fn describe_both(old: &File, new: &File) -> (Option<String>, Option<String>) {
     };
     add("mode", format!("{:o}", old.mode), format!("{:o}", new.mode));
     add("owner", format!("{}:{}", old.uid, old.gid), format!("{}:{}", new.uid, new.gid));
+    let names = old.attributes.iter().chain(&new.attributes).map(|(name, _)| name.as_slice());
+    for name in names.collect::<BTreeSet<_>>() {
+        add(&format!("attribute {}", String::from_utf8_lossy(name)), value(old, name), value(new, name));
+    }
     (Some(parts.0.join(", ")), Some(parts.1.join(", ")))
+}
+
+/// The value of an extended attribute as text, or its size and digest.
+fn value(file: &File, name: &[u8]) -> String {
+    let Some((_, value)) = file.attributes.iter().find(|(known, _)| known == name) else {
+        return "missing".to_owned();
+    };
+    match std::str::from_utf8(value) {
+        Ok(text) if text.len() <= 40 && !text.contains(char::is_control) => format!("`{text}`"),
+        _ => {
+            let digest: String = Digest::of(value).hex().chars().take(12).collect();
+            format!("{} bytes, {digest}", value.len())
+        }
+    }
 }

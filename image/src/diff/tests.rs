@@ -71,6 +71,21 @@ fn layers_files_and_fields_that_differ_are_told() {
         files[1..],
         ["/d/gone: file, 1 bytes | -", "/link: - | link to d", "/mode: mode 644 | mode 600"]
     );
+    let with = |name: &str, value: &str| Entry {
+        xattrs: vec![(format!("user.{name}"), value.into())],
+        ..Entry::file("/x", 0o644, "x")
+    };
+    let (one, other) = (
+        put(&store, "c", vec![vec![with("a", "1")]], |_| {}),
+        put(&store, "d", vec![vec![with("b", "\x01")]], |_| {}),
+    );
+    let files = told(&diff(side(&one), side(&other)).unwrap().files);
+    assert_eq!(
+        files,
+        [
+            "/x: attribute user.a `1`, attribute user.b missing | attribute user.a missing, attribute user.b 1 bytes, 4bf5122f3445"
+        ]
+    );
     let same = diff(side(&before), side(&before)).unwrap();
     assert_eq!((same.layers.len(), same.config.len(), same.files.len()), (0, 0, 0));
 }

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
-use super::Layout;
+use super::{Layout, LayoutName};
 use crate::blob_file::BlobFile;
 use crate::layer::touch;
 use crate::partial::Partial;
@@ -21,12 +22,18 @@ impl Layout {
             other => other.map_err(StoreError::file(&path))?,
         };
         let place = path.display().to_string();
-        let actual = file.metadata().map_err(StoreError::file(&path))?.len();
+        let metadata = file.metadata().map_err(StoreError::file(&path))?;
+        let actual = metadata.len();
         if actual != blob.size {
             let (digest, expected) = (blob.digest, blob.size);
             return Err(StoreError::SizeMismatch { place, digest, expected, actual });
         }
-        Ok(VerifiedReader::new(file, blob, place))
+        let reader = VerifiedReader::new(file, blob, place);
+        Ok(match self.name {
+            LayoutName::Reference => reader.when_damaged(move || remove_damaged(&path, metadata.ino())),
+            // The layout of somebody else, who may want to look at it.
+            LayoutName::Only | LayoutName::Named(_) => reader,
+        })
     }
 
     pub(super) fn read_blob(&self, image: &str, blob: &Descriptor) -> Result<Vec<u8>, StoreError> {
@@ -111,5 +118,16 @@ impl Layout {
         }
         file.finish(&blob.digest.hex(), true)?;
         Ok(())
+    }
+}
+
+/// Removes a blob of the local store whose bytes are not those of its name. By its size it would count as there, and would
+/// never be pulled again. Another process may have done the same, and have put the right one there.
+fn remove_damaged(path: &Path, inode: u64) {
+    if fs::symlink_metadata(path).is_ok_and(|found| found.ino() == inode) {
+        match fs::remove_file(path) {
+            Ok(()) => tracing::warn!("removed {}, which is damaged: pull its image again", path.display()),
+            Err(error) => tracing::warn!("{} is damaged, and cannot be removed: {error}", path.display()),
+        }
     }
 }

@@ -1,3 +1,4 @@
+use std::io::Read as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ fn a_name_never_points_to_an_incomplete_image() {
 }
 
 #[test]
-fn damage_is_found_and_healed() {
+fn row_14_damage_of_the_store_is_found_and_healed() {
     let directory = tempfile::tempdir().unwrap();
     let store = LocalStore::open(directory.path()).unwrap();
     let manifest = put(&store, "app", "one");
@@ -60,6 +61,7 @@ fn damage_is_found_and_healed() {
     fs::write(&path, vec![b'x'; good.len()]).unwrap();
     let flipped = store.resolve(&reference("app"), &Platform::host());
     assert!(matches!(flipped, Err(StoreError::DigestMismatch { .. })), "{flipped:?}");
+    assert!(!path.exists(), "by its size it would count as there");
     fs::write(&path, "short").unwrap();
     let cut = store.resolve(&reference("app"), &Platform::host());
     assert!(matches!(cut, Err(StoreError::SizeMismatch { .. })), "{cut:?}");
@@ -69,6 +71,30 @@ fn damage_is_found_and_healed() {
     assert_eq!(text_of(&store, "app").as_deref(), Some("one"));
     let wrong = Descriptor::new(blob.media_type.clone(), Digest::of(b"other"), blob.size);
     assert!(store.write_blob(&reference("app"), &wrong, &source, None).is_err());
+}
+
+/// A layer of the store with a bit flipped is not passed on, and can be pulled anew.
+#[test]
+fn row_14_a_flipped_layer_of_the_store_is_refused_and_healed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    let bytes = bytes::Bytes::from(vec![7; 300_000]);
+    let layer =
+        Descriptor::new(crate::MediaType::Other("x".to_owned()), Digest::of(&bytes), bytes.len() as u64);
+    let source = BlobSource::Bytes(bytes.clone());
+    store.write_blob(&reference("app"), &layer, &source, None).unwrap();
+    let path = store.layout().blob_path(layer.digest);
+    let mut damaged = bytes.to_vec();
+    damaged[200_000] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+    let read = || {
+        let mut read = Vec::new();
+        store.open_blob(&reference("app"), &layer).unwrap().read_to_end(&mut read).map(|_| read)
+    };
+    let error = read().unwrap_err();
+    assert!(error.to_string().contains(&layer.digest.to_string()), "{error}");
+    assert_eq!(store.write_blob(&reference("app"), &layer, &source, None).unwrap(), BlobOutcome::Written);
+    assert_eq!(read().unwrap(), bytes);
 }
 
 #[test]

@@ -168,6 +168,14 @@ pub enum RegistryError {
         /// The digest of its bytes.
         found: Digest,
     },
+    /// Something that registries refuse, and so is sent to none.
+    #[error("`{reference}` is not pushed, since there are registries that refuse it: {reason}")]
+    Unacceptable {
+        /// The image.
+        reference: String,
+        /// What they refuse.
+        reason: &'static str,
+    },
     /// The local source of a blob cannot be read, or does not hold what it should.
     #[error("cannot read `{path}` for the upload")]
     Source {

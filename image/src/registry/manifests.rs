@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
 
-use super::Core;
 use super::error::RegistryError;
 use super::request::{Payload, Request};
 use super::scope::{Access, Scope};
 use super::transport::{read_limited, status_error};
+use super::{Core, acceptable};
 use crate::{Descriptor, Digest, MANIFEST_LIMIT, Manifest, MediaType, Reference};
 
 const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
@@ -150,6 +150,9 @@ impl Core {
         manifest: &Manifest,
         condition: Option<(HeaderName, HeaderValue)>,
     ) -> Result<bool, RegistryError> {
+        if let Some(reason) = acceptable::refusal(manifest) {
+            return Err(RegistryError::Unacceptable { reference: reference.familiar(), reason });
+        }
         let own = manifest.digest();
         let mismatch = |expected, found| RegistryError::ManifestDigest {
             reference: reference.familiar(),

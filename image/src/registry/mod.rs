@@ -2,6 +2,7 @@
 //!
 //! The network is asynchronous and belongs to a runtime of its own; the methods block, from any number of threads.
 
+mod acceptable;
 mod auth;
 mod catalog;
 mod challenge;

@@ -13,7 +13,7 @@ use super::remote::Remote;
 use super::request::{Payload, Request};
 use super::scope::{Access, Scope};
 use super::transport::status_error;
-use super::{Core, endpoint, protocol};
+use super::{Core, acceptable, endpoint, protocol};
 use crate::{BlobOutcome, BlobSource, Descriptor, Digest, MediaType, Reference};
 
 /// The largest blob that is sent with the request that opens an upload, in bytes. Where that is not known, it is sent twice.
@@ -76,6 +76,9 @@ impl Core {
         source: &BlobSource,
         mount_from: Option<&Reference>,
     ) -> Result<BlobOutcome, RegistryError> {
+        if let Some(reason) = acceptable::refusal_of_blob(blob) {
+            return Err(RegistryError::Unacceptable { reference: reference.familiar(), reason });
+        }
         let remote = self.remote(reference).await?;
         let is_elsewhere = |from: &&Reference| {
             from.registry() == reference.registry() && from.repository() != reference.repository()

@@ -133,7 +133,8 @@ impl Maker<'_> {
             LayerOwner::Fixed { uid, gid } => (uid, gid),
         };
         let bytes = |text: &String| encoding::decode(text).unwrap_or_default();
-        let xattrs = node.xattrs.iter().map(|(name, value)| (name.clone(), bytes(value))).collect();
+        let attribute = |(name, value)| Some((String::from_utf8(bytes(name)).ok()?, bytes(value)));
+        let xattrs = node.xattrs.iter().filter_map(attribute).collect();
         self.insert(Entry { xattrs, ..Entry::new(path, node.mode, kind) }.owned_by(uid, gid));
     }
 

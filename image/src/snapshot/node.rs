@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::encoding;
-use crate::Digest;
+use crate::{Digest, attributes};
 
 /// What is known of one file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,37 +136,24 @@ impl Node {
 
 /// The extended attributes that belong into a layer.
 fn xattrs(path: &Path) -> io::Result<BTreeMap<String, String>> {
-    let mut names = vec![0; 4096];
-    let size = loop {
-        match rustix::fs::llistxattr(path, names.as_mut_slice()) {
-            Ok(size) => break size,
-            Err(rustix::io::Errno::RANGE) if names.len() < 1 << 20 => names.resize(names.len() * 4, 0),
-            // File systems without such attributes, and files that only their owner may ask.
-            Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => {
-                return Ok(BTreeMap::new());
-            }
-            Err(error) => return Err(error.into()),
+    let names = match attributes::names(|buffer| rustix::fs::llistxattr(path, buffer)) {
+        // File systems without such attributes, and files that only their owner may ask.
+        Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => {
+            return Ok(BTreeMap::new());
         }
+        other => other?,
     };
     let mut found = BTreeMap::new();
-    for name in names[..size].split(|byte| *byte == 0).filter(|name| belongs(name)) {
+    for name in names.iter().filter(|name| attributes::belongs(name)) {
         let mut value = vec![0; 64 << 10];
-        match rustix::fs::lgetxattr(path, name, value.as_mut_slice()) {
+        match rustix::fs::lgetxattr(path, name.as_slice(), value.as_mut_slice()) {
             Ok(size) => {
                 value.truncate(size);
-                found.insert(encoding::encode(name), encoding::encode(&value));
+                found.insert(encoding::encode(name.as_slice()), encoding::encode(&value));
             }
             Err(rustix::io::Errno::NODATA | rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => {}
             Err(error) => return Err(error.into()),
         }
     }
     Ok(found)
-}
-
-/// Labels of this machine's security modules and marks of its overlay file systems do not.
-fn belongs(name: &[u8]) -> bool {
-    let starts = |prefix: &str| name.starts_with(prefix.as_bytes());
-    (starts("user.") && !starts("user.overlay."))
-        || name == b"security.capability"
-        || starts("system.posix_acl_")
 }

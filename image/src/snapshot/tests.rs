@@ -1,3 +1,5 @@
+mod any_tree;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown, futimens,
-    linkat, makedev, mknodat, openat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmod, chownat, fchmod, fchown, fstat,
+    futimens, linkat, makedev, mknodat, openat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
+use super::attributes;
 use super::error::UnpackError;
 use super::header::{Entry, Kind};
 use super::name::{self, Place};
@@ -22,6 +23,8 @@ use super::whiteout::{self, Whiteout};
 type Result<T, E = UnpackError> = std::result::Result<T, E>;
 
 const BUFFER: usize = 128 << 10;
+/// The most extended attributes that are kept in memory, in bytes.
+const DEFERRED_LIMIT: usize = 64 << 20;
 /// Ids beyond this are negative for programs that keep them in an `int` (CVE-2024-40635).
 const ID_LIMIT: u64 = i32::MAX as u64;
 
@@ -34,6 +37,8 @@ pub(super) struct Applier<'a, R> {
     /// Directories get their attributes last: writing into them changes their times, and may need more rights. Of two
     /// entries for one directory the last counts.
     directories: BTreeMap<Vec<u8>, Entry>,
+    /// The bytes of their extended attributes.
+    deferred: usize,
     buffer: Vec<u8>,
 }
 
@@ -45,6 +50,7 @@ impl<'a, R: Read> Applier<'a, R> {
             policy,
             made: BTreeSet::new(),
             directories: BTreeMap::new(),
+            deferred: 0,
             buffer: vec![0; BUFFER],
         }
     }
@@ -60,7 +66,8 @@ impl<'a, R: Read> Applier<'a, R> {
         Ok(self.reader)
     }
 
-    fn entry(&mut self, entry: Entry) -> Result<()> {
+    fn entry(&mut self, mut entry: Entry) -> Result<()> {
+        attributes::select(&mut entry, self.policy.attributes);
         if entry.uid > ID_LIMIT || entry.gid > ID_LIMIT {
             return Err(refused(&entry.path, "its user or group id is beyond 2147483647"));
         }
@@ -92,8 +99,20 @@ impl<'a, R: Read> Applier<'a, R> {
             return Err(refused(&entry.path, "it would replace the root directory"));
         }
         if self.policy.prefix.is_none() {
-            self.directories.insert(Vec::new(), entry);
+            self.defer(Vec::new(), entry)?;
         }
+        Ok(())
+    }
+
+    /// Keeps the entry of a directory until all below it is done.
+    fn defer(&mut self, path: Vec<u8>, entry: Entry) -> Result<()> {
+        let sizes = entry.attributes.iter().map(|(name, value)| name.len() + value.len());
+        self.deferred += sizes.sum::<usize>();
+        if self.deferred > DEFERRED_LIMIT {
+            let what = "bytes of extended attributes of directories";
+            return Err(UnpackError::TooLarge { what, limit: DEFERRED_LIMIT as u64 });
+        }
+        self.directories.insert(path, entry);
         Ok(())
     }
 
@@ -130,7 +149,7 @@ impl<'a, R: Read> Applier<'a, R> {
                 Kind::Directory => {
                     self.directory(&directory, name, existing, &entry)
                         .map_err(failed("make the directory", &entry.path))?;
-                    self.directories.insert(path.clone(), entry);
+                    self.defer(path.clone(), entry)?;
                 }
                 _ => self.special(&directory, name, &entry).map_err(failed("make", &entry.path))?,
             }
@@ -205,7 +224,8 @@ impl<'a, R: Read> Applier<'a, R> {
             }
         };
         mknodat(parent, name, file_type, mode, device)?;
-        self.set_attributes_at(parent, name, entry)
+        self.set_attributes_at(parent, name, entry)?;
+        set_mode_of_special(parent, name, file_type, mode)
     }
 
     fn mode(&self, entry: &Entry) -> u32 {
@@ -218,10 +238,13 @@ impl<'a, R: Read> Applier<'a, R> {
     }
 
     /// Owner before mode, because giving a file away clears its set-id bits.
+    /// Extended ones between, because giving a file away takes its capabilities too, and because of a file that
+    /// nobody may write its owner may not set them.
     fn set_attributes(&self, file: &OwnedFd, entry: &Entry) -> io::Result<()> {
         if let Some((uid, gid)) = self.owner(entry) {
             fchown(file, uid, gid)?;
         }
+        attributes::set(file, entry, self.policy.attributes)?;
         fchmod(file, Mode::from_raw_mode(self.mode(entry)))?;
         Ok(futimens(file, &times(entry))?)
     }
@@ -250,6 +273,17 @@ impl<'a, R: Read> Applier<'a, R> {
             Whiteouts::Ordinary => Ok(()),
         }
     }
+}
+
+/// What the umask took of the mode of a device or pipe, which must not be opened for that.
+fn set_mode_of_special(parent: &OwnedFd, name: &[u8], file_type: FileType, mode: Mode) -> io::Result<()> {
+    let opened = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&opened)?;
+    if FileType::from_raw_mode(stat.st_mode) != file_type || Mode::from_raw_mode(stat.st_mode) == mode {
+        return Ok(());
+    }
+    // The kernel's name of the descriptor: whatever stands at the file's own name by now is not touched.
+    Ok(chmod(format!("/proc/self/fd/{}", opened.as_raw_fd()), mode)?)
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -1,5 +1,7 @@
 //! Tar headers as they are read: ustar, GNU and old headers, and PAX records (POSIX.1-2001).
 
+use std::collections::BTreeMap;
+
 use super::error::Malformed;
 
 pub(crate) const BLOCK: usize = 512;
@@ -32,6 +34,8 @@ pub(crate) struct Entry {
     /// Seconds and nanoseconds since 1970.
     pub(crate) modified: (i64, u32),
     pub(crate) device: (u32, u32),
+    /// Extended attributes, by name.
+    pub(crate) attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// The fields that are read from a block before its type is known to be an entry's.
@@ -97,6 +101,7 @@ impl<'a> Raw<'a> {
             size: if kind == Kind::File { self.size()? } else { 0 },
             modified: (field(136..148, "a time is not a number")?, 0),
             device: (device(329..337)?, device(337..345)?),
+            attributes: Vec::new(),
         })
     }
 
@@ -128,6 +133,9 @@ fn number(field: &[u8]) -> Option<i64> {
     })
 }
 
+/// How the names of PAX records begin that hold extended attributes.
+const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
+
 /// The PAX records before an entry: the last one of a key counts, and an empty one takes it back.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
@@ -137,6 +145,7 @@ pub(crate) struct Records {
     gid: Option<u64>,
     size: Option<u64>,
     modified: Option<(i64, u32)>,
+    attributes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Records {
@@ -173,10 +182,17 @@ impl Records {
             b"mtime" => {
                 self.modified = Some(time(value).ok_or(Malformed("a PAX record is not a time"))?);
             }
+            key if key.starts_with(ATTRIBUTE) => {
+                let attribute = &key[ATTRIBUTE.len()..];
+                if attribute.is_empty() || attribute.contains(&0) {
+                    return Err(Malformed("a PAX record has an extended attribute without a proper name"));
+                }
+                self.attributes.insert(attribute.to_vec(), value.to_vec());
+            }
             key if key.starts_with(b"GNU.sparse.") => {
                 return Err(Malformed("it has a GNU sparse file, which no image layer may have"));
             }
-            // Times of access, names of users, extended attributes, comments: not used here.
+            // Times of access, names of users, comments: not used here.
             _ => {}
         }
         Ok(())
@@ -201,6 +217,7 @@ impl Records {
         entry.uid = self.uid.unwrap_or(entry.uid);
         entry.gid = self.gid.unwrap_or(entry.gid);
         entry.modified = self.modified.unwrap_or(entry.modified);
+        entry.attributes = self.attributes.into_iter().collect();
         if entry.kind == Kind::File {
             entry.size = self.size.unwrap_or(entry.size);
         }
@@ -272,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_records_are_refused() {
+    fn row_08_malformed_records_are_refused() {
         for data in [
             "x",
             "5 a=",

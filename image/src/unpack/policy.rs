@@ -15,6 +15,8 @@ pub struct Policy {
     pub special_files: SpecialFiles,
     /// Whether set-user-id and set-group-id bits are kept.
     pub set_id: bool,
+    /// What happens to extended attributes.
+    pub attributes: Attributes,
     /// The directory in the image that stands for the one that is unpacked into; entries elsewhere are refused. `None`
     /// is the whole image.
     pub prefix: Option<PathBuf>,
@@ -65,6 +67,16 @@ pub enum SpecialFiles {
     Refuse,
 }
 
+/// What happens to extended attributes: those that users wrote, capabilities of programs and access control lists. All
+/// others are never taken from a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attributes {
+    /// They are set where the file system has them and the process may; what cannot be set is told in the log.
+    Keep,
+    /// They are left out, which is told in the log.
+    Skip,
+}
+
 /// The most that is unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -82,7 +94,8 @@ impl Default for Limits {
 }
 
 impl Policy {
-    /// For the root filesystem of an image: whiteouts are applied, set-id bits kept, devices left out.
+    /// For the root filesystem of an image: whiteouts are applied, set-id bits kept, devices left out. Extended attributes
+    /// are kept with the owners, since capabilities are worth something for root's programs alone.
     #[must_use]
     pub fn rootfs(owner: Owner) -> Self {
         Self {
@@ -90,6 +103,10 @@ impl Policy {
             whiteouts: Whiteouts::Apply,
             special_files: SpecialFiles::Skip,
             set_id: true,
+            attributes: match owner {
+                Owner::Keep => Attributes::Keep,
+                Owner::Ignore => Attributes::Skip,
+            },
             prefix: None,
             limits: Limits::default(),
             diff_id: None,
@@ -105,6 +122,7 @@ impl Policy {
             whiteouts: Whiteouts::Ordinary,
             special_files: SpecialFiles::Refuse,
             set_id: true,
+            attributes: Attributes::Skip,
             prefix: Some(prefix.into()),
             limits: Limits::default(),
             diff_id: None,

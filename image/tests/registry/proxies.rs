@@ -38,6 +38,27 @@ fn https_goes_through_the_tunnel_of_the_proxy() {
     assert_eq!(proxy.requests().len(), before, "NO_PROXY");
 }
 
+/// This machine by an address that is not the loopback's, so that the proxy is asked unless `NO_PROXY` has its network.
+#[test]
+fn no_proxy_may_name_networks() {
+    let certificates = Certificates::new(&[]);
+    let authority = certificates.authority();
+    let server = DockerRegistry::start_with_tls(&certificates, false);
+    let proxy = HttpProxy::start(None);
+    let name = format!("0.0.0.0:{}/app:v1", server.port());
+    let url = format!("http://{}", proxy.host());
+    let variables =
+        [(REFERENCE, name.as_str()), ("SSL_CERT_FILE", authority.to_str().unwrap()), ("HTTPS_PROXY", &url)];
+    for (exception, asked) in
+        [("10.0.0.0/8", 1), ("0.0.0.0/8", 0), ("10.0.0.0/8, 0.0.0.0/30", 0), ("0.0.0.0", 0)]
+    {
+        let before = proxy.requests().len();
+        // The certificate is for other names, so that the registry itself was reached when that is the error.
+        Child::pull(&[variables.as_slice(), &[("NO_PROXY", exception)]].concat()).fails_with("certificate");
+        assert_eq!(proxy.requests().len().min(before + 1) - before, asked, "{exception}");
+    }
+}
+
 /// Row 36 of the fault table.
 #[test]
 fn row_36_a_proxy_that_wants_credentials_is_named() {

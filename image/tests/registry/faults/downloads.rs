@@ -19,6 +19,20 @@ fn row_31_a_broken_download_goes_on_where_it_broke() {
     pull_through([Fault::IgnoresRange, Fault::CutDownload { after: MIB, times: 2 }]);
 }
 
+/// The rest is only asked for when it is the rest of the same bytes.
+#[test]
+fn row_31_the_rest_is_of_the_same_bytes() {
+    let server = pull_through([Fault::CutDownload { after: MIB, times: 1 }]);
+    let gets = server.requests_of("GET", "/blobs/");
+    let digest = gets[0].path.rsplit('/').next().unwrap();
+    let tags: Vec<_> = gets.iter().map(|get| get.if_range.clone()).collect();
+    assert_eq!(tags, [None, Some(format!("\"{digest}\""))]);
+    // A tag that does not promise the same bytes must not stand there; the digest is verified anyway.
+    let server = pull_through([Fault::WeakTags, Fault::CutDownload { after: MIB, times: 1 }]);
+    let gets = server.requests_of("GET", "/blobs/");
+    assert!(gets.len() == 2 && gets.iter().all(|get| get.if_range.is_none()), "{gets:#?}");
+}
+
 #[test]
 fn row_14_a_damaged_download_is_tried_once_more_and_not_kept() {
     let server = FaultyRegistry::start([]);

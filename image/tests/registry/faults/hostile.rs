@@ -16,7 +16,7 @@ fn row_14_a_manifest_of_another_digest_is_refused() {
 }
 
 #[test]
-fn rows_15_to_17_hostile_manifests_are_refused_before_anything_is_fetched() {
+fn row_15_hostile_manifests_are_refused_before_anything_is_fetched() {
     let digest = Digest::of(b"");
     let blob = format!(r#"{{"mediaType":"x","digest":"{digest}","size":0}}"#);
     let layer = r#"{"mediaType":"x","digest":"sha256:../../x","size":0}"#;
@@ -45,21 +45,54 @@ fn rows_15_to_17_hostile_manifests_are_refused_before_anything_is_fetched() {
     }
 }
 
+/// A manifest of 100 MB, and one with 100,000 layers, which has 11.
 #[test]
-fn row_18_nested_indexes_end() {
+fn row_17_large_manifests_are_refused_before_they_are_read() {
+    let blob = format!(r#"{{"mediaType":"x","digest":"{}","size":1}}"#, Digest::of(b"x"));
+    let manifest = |layers: &str| format!(r#"{{"schemaVersion":2,"config":{blob},"layers":[{layers}]}}"#);
+    let many = vec![blob.as_str(); 100_000].join(",");
+    let padded = format!("{}{}", manifest(&blob), " ".repeat(100 << 20));
+    for manifest in [padded, manifest(&many)] {
+        let server = FaultyRegistry::start([]);
+        server.put_manifest("app", "v1", OCI, manifest.as_bytes());
+        let error = anonymous().resolve(&reference(&server.host(), "app:v1"), &Platform::host()).unwrap_err();
+        assert!(text(&error).contains("4194304 bytes"), "{}", text(&error));
+        assert!(server.requests_of("GET", "/blobs/").is_empty());
+    }
+}
+
+/// An index cannot hold its own digest, so a registry that makes a circle has to lie about one.
+#[test]
+fn row_18_a_circle_of_indexes_is_refused() {
     let server = FaultyRegistry::start([]);
-    let mut child = Sample::new(10, 1).manifest.raw().to_vec();
-    let mut media_type = OCI;
-    for _ in 0..7 {
-        let (digest, size) = (Digest::of(&child), child.len());
+    let own = Digest::of(b"whatever");
+    let entry = format!(r#"{{"mediaType":"{INDEX}","digest":"{own}","size":7}}"#);
+    let index = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{entry}]}}"#);
+    for name in ["v1", &own.to_string()] {
+        server.put_manifest("app", name, INDEX, index.as_bytes());
+    }
+    let error = anonymous().resolve(&reference(&server.host(), "app:v1"), &Platform::host()).unwrap_err();
+    assert!(text(&error).contains(&own.to_string()), "{}", text(&error));
+}
+
+#[test]
+fn row_18_indexes_in_indexes_end() {
+    let server = FaultyRegistry::start([]);
+    let app = reference(&server.host(), "app:v1");
+    let sample = Sample::new(10, 1);
+    sample.push(&anonymous(), &app).unwrap();
+    let (mut child, mut media_type) = (sample.manifest.raw().to_vec(), OCI);
+    for depth in 0..=5 {
         server.put_manifest("app", "v1", media_type, &child);
+        match anonymous().resolve(&app, &Platform::host()) {
+            Ok(found) => assert!(depth <= 4 && found.is_some(), "{depth}"),
+            Err(error) => assert!(depth > 4 && text(&error).contains("deep"), "{depth}: {}", text(&error)),
+        }
+        let (digest, size) = (Digest::of(&child), child.len());
         let entry = format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}}"#);
         child = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{entry}]}}"#).into_bytes();
         media_type = INDEX;
     }
-    server.put_manifest("app", "v1", INDEX, &child);
-    let error = anonymous().resolve(&reference(&server.host(), "app:v1"), &Platform::host()).unwrap_err();
-    assert!(text(&error).contains("deep"), "{}", text(&error));
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub enum Fault {
     DropsChunks,
     /// `Range` is ignored in downloads.
     IgnoresRange,
+    /// Blobs have tags that do not promise the same bytes.
+    WeakTags,
     /// `DELETE` of manifests is not allowed.
     NoDelete,
     /// There is no referrers API.

@@ -34,6 +34,8 @@ pub struct Logged {
     pub authorization: Option<String>,
     /// The `Range` header.
     pub range: Option<String>,
+    /// The `If-Range` header.
+    pub if_range: Option<String>,
     /// The bytes of the body that were read.
     pub received: u64,
     /// The status of the answer; 0 when the connection was cut instead.

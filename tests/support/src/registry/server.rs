@@ -27,13 +27,15 @@ fn lock(state: &Shared) -> MutexGuard<'_, State> {
 
 async fn answer(state: Shared, request: Request) -> Response<Body> {
     let (head, body) = request.into_parts();
+    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let query = head.uri.query().unwrap_or_default().to_owned();
     let mut logged = Logged {
         method: head.method.to_string(),
         path: head.uri.path().to_owned(),
         query,
         authorization: authentication::authorization(&head.headers),
-        range: head.headers.get("range").and_then(|value| value.to_str().ok()).map(str::to_owned),
+        range: header("range"),
+        if_range: header("if-range"),
         received: 0,
         status: 0,
     };

@@ -123,6 +123,9 @@ fn put(state: &mut State, (repository, id): (&str, &str), query: &str, body: &By
     if stated.as_ref() != Some(&own) {
         return error(400, "DIGEST_INVALID", "provided digest did not match uploaded content");
     }
+    if bytes.is_empty() {
+        return error(500, "UNKNOWN", "a blob without bytes");
+    }
     state.blobs.insert((repository.to_owned(), own.clone()), bytes.into());
     let mut response = empty(201);
     set(response.headers_mut(), "location", &format!("/v2/{repository}/blobs/{own}"));
