@@ -94,6 +94,54 @@ fn archives_and_storages_of_docker_and_podman() {
     );
 }
 
+/// From every place to every place: the configuration, and so the layers, are the same. What a daemon makes of the manifest is
+/// its own.
+#[test]
+fn every_place_is_a_source_and_a_destination() {
+    let environment = environment("every place");
+    let registry = DockerRegistry::start();
+    let dockerd = Dockerd::start();
+    let socket = format!("unix://{}", dockerd.socket().display());
+    let graph = environment.path("graph");
+    let storage = format!(
+        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+        graph.display(),
+        environment.path("runroot").display()
+    );
+    let storage = environment.write("storage.conf", &storage);
+    let engine = environment.write("containers.conf", "[engine]\nevents_logger = \"file\"\n");
+    let longshore = |arguments: &[&str]| {
+        let mut command = environment.command();
+        command.env("DOCKER_HOST", &socket).env("CONTAINERS_STORAGE_CONF", &storage);
+        let outcome =
+            longshore_test_support::Outcome::of(command.env("CONTAINERS_CONF", &engine).args(arguments));
+        outcome.success().stdout
+    };
+    let place = |transport: &str, name: &str| match transport {
+        "" => name.to_owned(),
+        "docker" => format!("docker://{}", registry.reference(&format!("{name}:v1"))),
+        "oci" => format!("oci:{name}.layout:v1"),
+        "docker-daemon" | "containers-storage" => format!("{transport}:{name}:v1"),
+        _ => format!("{transport}:{name}.tar:docker.io/library/{name}:v1"),
+    };
+    let transports =
+        ["", "docker", "oci", "oci-archive", "docker-archive", "docker-daemon", "containers-storage"];
+    let config = longshore(&["image", "inspect", "--config", "app"]);
+    for (index, transport) in transports.iter().enumerate() {
+        longshore(&["image", "copy", "app", &place(transport, &format!("first{index}"))]);
+    }
+    for (index, from) in transports.iter().enumerate() {
+        for (number, to) in transports.iter().enumerate() {
+            let (from, to) =
+                (place(from, &format!("first{index}")), place(to, &format!("copy{index}{number}")));
+            longshore(&["image", "copy", &from, &to]);
+            assert_eq!(longshore(&["image", "inspect", "--config", &to]), config, "from {from} to {to}");
+        }
+    }
+    // The storage driver leaves its folder mounted on itself, and then it could not be removed.
+    let _ = Command::new("umount").arg("--lazy").arg(graph.join("vfs")).output();
+}
+
 #[test]
 fn podmans_storage_is_read_and_written() {
     let environment = environment("podman's storage");
@@ -273,7 +321,11 @@ fn artifacts_are_attached_and_found() {
     for name in [registry.reference("app:v1"), format!("{}/app:v1", faulty.host())] {
         environment.longshore(&["image", "copy", "app", &format!("docker://{name}")]).success();
         let attach = ["image", "attach", &name, &sbom, "--artifact-type", "application/spdx+json"];
+        let tagged =
+            environment.longshore(&["image", "digest", &format!("docker://{name}")]).success().stdout;
         environment.longshore(&attach).success();
+        let after = environment.longshore(&["image", "digest", &format!("docker://{name}")]).success().stdout;
+        assert_eq!(after, tagged, "artifacts are never tagged over images");
         let list = environment.longshore(&["image", "referrers", &name, "-o", "json"]).success().stdout;
         let list = parse(&list);
         assert_eq!(list["referrers"].as_array().unwrap().len(), 1, "{name}");

@@ -16,6 +16,7 @@ mod build;
 mod buildpacks;
 mod conformance;
 mod containers;
+mod documents;
 mod extensions;
 mod image;
 mod matrix;

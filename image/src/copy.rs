@@ -166,8 +166,14 @@ impl CopyRequest<'_> {
     fn collect(&self, manifest: &Manifest, work: &mut Work, depth: usize) -> Result<(), CopyError> {
         match manifest.content() {
             ManifestContent::Image(image) => {
-                let blobs = image.layers.iter().chain([&image.config]);
-                work.blobs.extend(blobs.map(|blob| (blob.clone(), self.lazy(blob))));
+                for blob in image.layers.iter().chain([&image.config]) {
+                    // A layer that is somewhere else, as its `urls` say, need not be here. They are never followed.
+                    let may_be_missing = blob.other.contains_key("urls");
+                    let has = |blob: &Descriptor| self.source.has_blob(self.from, blob.digest);
+                    if !may_be_missing || has(blob).map_err(self.unreadable())? {
+                        work.blobs.push((blob.clone(), self.lazy(blob)));
+                    }
+                }
                 Ok(())
             }
             ManifestContent::Index(_) if depth > DEPTH => {

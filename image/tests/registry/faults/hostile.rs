@@ -1,6 +1,6 @@
 //! Registries that mean harm.
 
-use longshore_image::{Digest, ImageStore as _, Platform};
+use longshore_image::{Digest, ImageStore, Manifest, Platform};
 use longshore_test_support::registry::FaultyRegistry;
 
 use super::{INDEX, MIB, OCI, anonymous};
@@ -93,6 +93,44 @@ fn row_18_indexes_in_indexes_end() {
         child = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{entry}]}}"#).into_bytes();
         media_type = INDEX;
     }
+}
+
+/// Windows images have such layers: the manifest keeps them, and they stay where they are.
+#[test]
+fn row_19_layers_of_other_places_are_copied_without_their_bytes() {
+    let (server, elsewhere) = (FaultyRegistry::start([]), FaultyRegistry::start([]));
+    let sample = Sample::new(12, MIB);
+    let registry = std::sync::Arc::new(anonymous());
+    sample.push(&registry, &reference(&server.host(), "app:parts")).unwrap();
+    let mut image = sample.manifest.as_image().unwrap().clone();
+    let url = format!("http://{}/v2/app/blobs/x", elsewhere.host());
+    let mut foreign = image.layers[0].clone();
+    foreign.digest = Digest::of(b"elsewhere");
+    foreign.other.insert("urls".to_owned(), serde_json::json!([url]));
+    image.layers.push(foreign);
+    let manifest = Manifest::image(image);
+    server.put_manifest("app", "v1", OCI, manifest.raw());
+    let source: std::sync::Arc<dyn ImageStore> = registry.clone();
+    let (from, to) = (reference(&server.host(), "app:v1"), reference(&server.host(), "copy:v1"));
+    // The registry of the test takes no manifest whose blobs it does not have.
+    server.put_blob_as("copy", &Digest::of(b"elsewhere").to_string(), b"");
+    let scratch = tempfile::tempdir().unwrap();
+    let sink = longshore_image::BlobSink::scratch(scratch.path());
+    let request = longshore_image::CopyRequest {
+        sink: &sink,
+        source: &source,
+        from: &from,
+        target: registry.as_ref(),
+        to: &to,
+        same_place: false,
+        platform: None,
+        layers: None,
+        manifest: None,
+    };
+    let copied = longshore_image::copy(&request).unwrap();
+    assert_eq!(copied.raw(), manifest.raw());
+    assert_eq!(server.manifest("copy", "v1").unwrap(), manifest.raw().to_vec());
+    assert!(elsewhere.requests().is_empty());
 }
 
 #[test]

@@ -15,6 +15,43 @@ fn a_manifest_is_refused_in_the_registrys_own_words() {
     docker.push(&anonymous(), &reference(&server.host(), "app:v1")).unwrap();
 }
 
+/// Registries hide manifests of types that are not asked for, or convert them (distribution 2.x): schema 1 for Docker's, and
+/// the image for amd64 of a list.
+#[test]
+fn every_request_for_a_manifest_accepts_all_four_types() {
+    let server = FaultyRegistry::start([]);
+    let app = reference(&server.host(), "app:v1");
+    let sample = Sample::new(24, 1024);
+    sample.push(&anonymous(), &app).unwrap();
+    let image = String::from_utf8(sample.manifest.raw().to_vec()).unwrap();
+    let oci = "application/vnd.oci.image.";
+    let docker = "application/vnd.docker.distribution.manifest.";
+    let index = r#"{"schemaVersion":2,"manifests":[]}"#.to_owned();
+    let types = [
+        (format!("{oci}manifest.v1+json"), image.clone()),
+        (format!("{oci}index.v1+json"), index.clone()),
+        (
+            format!("{docker}v2+json"),
+            image.replace(&format!("{oci}manifest.v1+json"), &format!("{docker}v2+json")),
+        ),
+        (format!("{docker}list.v2+json"), index),
+    ];
+    for (media_type, manifest) in types {
+        server.put_manifest("app", "v1", &media_type, manifest.as_bytes());
+        let found = anonymous().manifest(&app).unwrap().unwrap();
+        assert_eq!(found.raw(), manifest.as_bytes(), "{media_type}");
+        let found = anonymous().manifest_descriptor(&app).unwrap().unwrap();
+        assert_eq!((found.media_type.as_str(), found.size), (media_type.as_str(), manifest.len() as u64));
+    }
+}
+
+/// ECR, for artifacts about images of another repository.
+#[test]
+fn a_405_is_told_in_the_registrys_words() {
+    let (_server, error) = push_refused([super::status("PUT", "/manifests/", 405, 10)]);
+    assert!(error.contains("405") && error.contains("as told"), "{error}");
+}
+
 #[test]
 fn deleting_and_listing() {
     let server = FaultyRegistry::start([]);
