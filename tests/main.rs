@@ -16,6 +16,8 @@ mod build;
 mod buildpacks;
 mod conformance;
 mod containers;
+#[cfg(target_arch = "x86_64")]
+mod crash;
 mod documents;
 mod extensions;
 mod image;

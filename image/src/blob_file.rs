@@ -1,8 +1,8 @@
 //! Files that appear under their names only when they are complete: temporary file, sync, rename.
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -42,11 +42,16 @@ pub(crate) struct BlobFile {
 
 impl BlobFile {
     pub(crate) fn begin(directory: &Path) -> Result<Self, FileError> {
-        let temporary = tempfile::Builder::new()
-            .prefix(TEMPORARY)
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(directory)
-            .map_err(FileError::at(directory))?;
+        let temporary = loop {
+            let made = tempfile::Builder::new()
+                .prefix(TEMPORARY)
+                .permissions(Permissions::from_mode(0o644))
+                .tempfile_in(directory)
+                .map_err(FileError::at(directory))?;
+            if claim(made.as_file()).map_err(FileError::at(made.path()))? {
+                break made;
+            }
+        };
         Ok(Self { directory: directory.to_owned(), temporary, hasher: Sha256::new(), size: 0 })
     }
 
@@ -74,11 +79,52 @@ impl BlobFile {
             .persist(&path)
             .map_err(|error| FileError { path: path.clone(), source: error.error })?;
         if durable {
-            let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
-            synced.map_err(FileError::at(&self.directory))?;
+            sync_directory(&self.directory)?;
         }
         Ok(path)
     }
+}
+
+/// Brings the names in a directory to the disk.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), FileError> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(FileError::at(path))
+}
+
+/// Locks a new temporary file, which tells that its process lives; whether nobody removed it before that.
+fn claim(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => return Ok(false),
+        // A file system without locks: what is left of a killed process stays there for longer.
+        Ok(()) | Err(TryLockError::Error(_)) => {}
+    }
+    Ok(file.metadata()?.nlink() > 0)
+}
+
+/// Removes the temporary files in a directory whose processes are no more; how many bytes they had. What is left of a
+/// download is not meant: it is gone on with.
+pub(crate) fn remove_abandoned(directory: &Path) -> Result<u64, FileError> {
+    let mut bytes = 0;
+    for child in fs::read_dir(directory).map_err(FileError::at(directory))? {
+        let child = child.map_err(FileError::at(directory))?;
+        let (name, path) = (child.file_name(), child.path());
+        let is_temporary = name.to_string_lossy().starts_with(TEMPORARY);
+        if !is_temporary || path.extension().is_some_and(|extension| extension == "partial") {
+            continue;
+        }
+        // It may be given its name, or removed, at this moment.
+        let Ok(file) = File::open(&path) else { continue };
+        if file.try_lock().is_ok() {
+            bytes += file.metadata().map_or(0, |metadata| metadata.len());
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(FileError { path, source });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 /// Replaces a file at once: a reader sees the old bytes or the new ones.

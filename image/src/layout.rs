@@ -59,8 +59,9 @@ impl Layout {
     /// As [`Layout::open`]; when the directory cannot be made.
     pub fn create(root: &Path, name: LayoutName) -> Result<Self, StoreError> {
         let layout = Self { root: root.to_owned(), name };
-        let blobs = layout.blobs();
-        fs::create_dir_all(root).map_err(StoreError::file(root))?;
+        if !root.is_dir() {
+            fs::create_dir_all(root).map_err(StoreError::file(root))?;
+        }
         if !root.join(VERSION_FILE).exists() {
             if fs::read_dir(root).map_err(StoreError::file(root))?.any(|child| {
                 child.is_ok_and(|child| {
@@ -71,16 +72,29 @@ impl Layout {
             }) {
                 return Err(not_a_layout(root, "the directory has other files and no `oci-layout`"));
             }
-            fs::create_dir_all(&blobs).map_err(StoreError::file(&blobs))?;
+            layout.make_blobs()?;
             let _lock = layout.lock()?;
             if !root.join(INDEX_FILE).exists() {
                 layout.write_index(&index::empty())?;
             }
             blob_file::replace(root, VERSION_FILE, VERSION)?;
         }
-        fs::create_dir_all(&blobs).map_err(StoreError::file(&blobs))?;
+        layout.make_blobs()?;
         layout.check_version()?;
         Ok(layout)
+    }
+
+    /// Makes the directory of the blobs, and brings it and those above it to the disk before anything is in it.
+    fn make_blobs(&self) -> Result<(), StoreError> {
+        let blobs = self.blobs();
+        if blobs.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&blobs).map_err(StoreError::file(&blobs))?;
+        for directory in [blobs.parent(), Some(&self.root), self.root.parent()].into_iter().flatten() {
+            blob_file::sync_directory(directory)?;
+        }
+        Ok(())
     }
 
     /// The directory.

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::blob_file::TEMPORARY;
+use crate::blob_file::{TEMPORARY, remove_abandoned};
 use crate::layout::{Layout, LayoutName, REF_NAME};
 use crate::{
     BlobOutcome, BlobSink, BlobSource, Descriptor, Digest, Image, ImageStore, Manifest, ManifestContent,
@@ -103,6 +103,9 @@ impl LocalStore {
                 self.mark(name, descriptor, &mut used, 0)?;
             }
             collected = self.sweep(&used, grace)?;
+            for directory in [self.layout.sink().directory(), self.layout.root()] {
+                collected.bytes += remove_abandoned(directory)?;
+            }
             Ok(false)
         })?;
         Ok(collected)

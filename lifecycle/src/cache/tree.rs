@@ -302,9 +302,10 @@ impl Cache for TreeCache {
         let tree = self.checked(diff_id, &directory.name)?;
         tar::remove(directory)?;
         let write = |source| ExtractError::Write { path: directory.host.clone(), source };
-        let relative = directory.host.strip_prefix(&self.layers.host).map_err(|_| {
-            write(io::Error::new(ErrorKind::InvalidInput, "it is not in the layers directory of the build"))
-        })?;
+        let relative = directory
+            .host
+            .strip_prefix(&self.layers.host)
+            .map_err(|error| write(io::Error::new(ErrorKind::InvalidInput, error)))?;
         let parent = open_parent(&self.layers.host, relative).map_err(write)?;
         move_directory_into(&path, &parent, &file_name(relative)).map_err(write)?;
         if let Some(owner) = owner.filter(|owner| tree.fingerprint.owner != Some((owner.uid, owner.gid))) {

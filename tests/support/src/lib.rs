@@ -18,6 +18,8 @@ pub mod debian;
 pub mod docker_registry;
 pub mod dockerd;
 pub mod environment;
+#[cfg(target_arch = "x86_64")]
+pub mod fault;
 pub mod http;
 pub mod layout;
 pub mod line;
