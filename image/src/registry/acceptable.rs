@@ -47,8 +47,8 @@ mod tests {
         Manifest::image(ImageManifest::new(ManifestFormat::Oci, config, layers))
     }
 
-    fn index(child: Descriptor) -> Manifest {
-        let child = serde_json::to_string(&child).unwrap();
+    fn index(child: &Descriptor) -> Manifest {
+        let child = serde_json::to_string(child).unwrap();
         let text = format!(r#"{{"schemaVersion":2,"manifests":[{child}]}}"#);
         Manifest::parse(text.into(), None).unwrap()
     }
@@ -61,8 +61,8 @@ mod tests {
             (image(0, vec![layer(1)]), Some("it has a blob without bytes")),
             (image(2, vec![layer(1), layer(0)]), Some("it has a blob without bytes")),
             (image(2, vec![layer(1); 40_000]), Some("it has over 4 MiB")),
-            (index(layer(1)), Some("it is an index of layers")),
-            (index(blob(MediaType::Manifest(ManifestFormat::Oci), 5)), None),
+            (index(&layer(1)), Some("it is an index of layers")),
+            (index(&blob(MediaType::Manifest(ManifestFormat::Oci), 5)), None),
         ];
         for (manifest, expected) in table {
             assert_eq!(refusal(&manifest), expected);

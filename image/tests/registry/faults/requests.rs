@@ -130,7 +130,7 @@ fn configurations_are_read_once_for_each_machine() {
     let directory = tempfile::tempdir().unwrap();
     let client = || {
         registry_with(Keychain::empty(), |config| {
-            config.config_cache = Some(directory.path().join("configs"))
+            config.config_cache = Some(directory.path().join("configs"));
         })
     };
     let sample = Sample::new(1, 100);
