@@ -174,7 +174,7 @@ impl AnalyzeError {
 pub fn analyze(input: &AnalyzeInput<'_>) -> Result<AnalyzeOutput, AnalyzeError> {
     let image: Reference = input.image.parse()?;
     let tags = access::tags(input, &image)?;
-    let previous: Reference = input.previous_image.unwrap_or(input.image).parse()?;
+    let previous = input.identify.parse(input.previous_image.unwrap_or(input.image))?;
     access::check_write(input, &image, &tags)?;
     let previous = previous_image(input, &previous)?;
     let (name, run_image) = find_run_image(input, &image)?;

@@ -78,8 +78,8 @@ impl DetectOutput {
     ///
     /// When one of them cannot be written.
     pub fn write(&self, group: &Path, plan: &Path) -> Result<(), TomlFileError> {
-        toml_file::write(group, &self.group)?;
-        toml_file::write(plan, &self.plan)
+        toml_file::write(group, &self.group.to_document())?;
+        toml_file::write(plan, &self.plan.to_document())
     }
 }
 

@@ -303,6 +303,7 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     let made: Vec<_> = extension_layers.into_iter().chain(made).collect();
     let config = config::make(input, (&base, base_config), &build, planned.stores, &made, &entrypoint)?;
     let parts = Parts { base: &base, previous: previous.as_ref(), made: &made, config: config.to_bytes() };
+    tracing::info!("Saving {}...", input.images[0]);
     let manifest = match assemble::publish(input, &names, &parts, form) {
         Err(ExportError::Store { source, reference, .. })
             if form.may_fall_back && source.is_rejected_manifest() =>
@@ -313,10 +314,7 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
         other => other?,
     };
     let reused_layers = made.iter().filter(|layer| layer.is_reused()).count();
-    tracing::info!("*** Images ({}):", manifest.digest());
-    for name in input.images {
-        tracing::info!("      {name}");
-    }
+    log_images(&input.identify, &manifest, input.images);
     Ok(ExportOutput {
         report: Report { build_bom, image: report(input, &manifest, &config) },
         manifest,
@@ -324,6 +322,20 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
         added_layers: made.len() - reused_layers,
         layer_digests: LayerDigests::of(&made),
     })
+}
+
+/// Says what was written, in words that platforms look for.
+pub(crate) fn log_images(identify: &Identify, manifest: &Manifest, names: &[String]) {
+    match (identify, manifest.as_image()) {
+        // Daemons' images have short names.
+        (Identify::ByImageId, Some(image)) => {
+            tracing::info!("*** Images ({:.12}):", image.config.digest.hex());
+        }
+        _ => tracing::info!("*** Images ({}):", manifest.digest()),
+    }
+    for name in names {
+        tracing::info!("      {name}");
+    }
 }
 
 fn report(input: &ExportInput<'_>, manifest: &Manifest, config: &longshore_image::Config) -> ImageReport {
@@ -336,7 +348,7 @@ fn report(input: &ExportInput<'_>, manifest: &Manifest, config: &longshore_image
             image_id: None,
         },
         Identify::ByImageId => {
-            ImageReport { tags, image_id: Some(config.image_id().to_string()), ..ImageReport::default() }
+            ImageReport { tags, image_id: Some(config.image_id().hex()), ..ImageReport::default() }
         }
     }
 }

@@ -81,7 +81,7 @@ impl GenerateOutput {
     pub fn write(&self, analyzed: &Path, plan: &Path) -> Result<(), GenerateError> {
         fs_err::write(analyzed, self.analyzed.to_document())
             .map_err(|source| GenerateError::io("write", analyzed, source))?;
-        Ok(toml_file::write(plan, &self.plan)?)
+        Ok(toml_file::write(plan, &self.plan.to_document())?)
     }
 }
 
@@ -158,7 +158,7 @@ impl Generation<'_> {
             .tempdir()
             .map_err(|source| GenerateError::io("create a directory in", &std::env::temp_dir(), source))?;
         let plan_path = directory.path().join("plan.toml");
-        toml_file::write(&plan_path, plan)?;
+        toml_file::write(&plan_path, &plan.to_document())?;
         let environment = self.variables(module, output, &plan_path)?;
         let arguments = [output, &self.input.platform, &plan_path];
         let log = self.input.output.as_ref();

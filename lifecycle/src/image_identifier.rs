@@ -23,7 +23,11 @@ impl Identify {
 
     /// The image that `analyzed.toml` identifies.
     pub(crate) fn parse(&self, text: &str) -> Result<Reference, InvalidReference> {
-        let Self::ByPath(layouts) = self else { return text.parse() };
+        let layouts = match self {
+            Self::ByPath(layouts) => layouts,
+            Self::ByImageId if is_image_id(text) => return format!("sha256:{text}").parse(),
+            Self::ByImageId | Self::ByDigest => return text.parse(),
+        };
         let path = text.rsplit_once('@').map_or(text, |(path, _digest)| path);
         match layouts.reference_of(Path::new(path)) {
             Some(reference) => Ok(reference),
@@ -37,9 +41,14 @@ pub(crate) fn identifier(image: &Image, identify: &Identify) -> String {
     let digest = image.manifest.digest();
     match identify {
         Identify::ByDigest => digest_reference(&image.reference, digest),
-        Identify::ByImageId => image.config.image_id().to_string(),
+        // The digits alone, as in the reference.
+        Identify::ByImageId => image.config.image_id().hex(),
         Identify::ByPath(layouts) => format!("{}@{digest}", layouts.path_of(&image.reference).display()),
     }
+}
+
+fn is_image_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A digest reference as the reference lifecycle writes it: Docker Hub is `index.docker.io` there.
@@ -62,6 +71,10 @@ mod tests {
         assert_eq!(identify.parse(&text).unwrap().familiar(), "run:1");
         assert!(identify.parse("/elsewhere/run/1").is_err());
         assert_eq!(Identify::ByDigest.parse("run:1").unwrap().familiar(), "run:1");
+        let id = Digest::of(b"").hex();
+        for text in [id.clone(), format!("sha256:{id}")] {
+            assert_eq!(Identify::ByImageId.parse(&text).unwrap().tag(), Some(id.as_str()));
+        }
     }
 
     #[test]

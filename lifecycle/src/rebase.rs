@@ -250,7 +250,7 @@ pub fn rebase(input: &RebaseInput<'_>) -> Result<RebaseOutput, RebaseError> {
     match &input.identify {
         Identify::ByImageId => {
             let config = manifest.as_image().map(|image| &image.config.digest);
-            report.image_id = config.map(ToString::to_string);
+            report.image_id = config.map(|digest| digest.hex());
         }
         Identify::ByDigest | Identify::ByPath(_) => {
             report.digest = Some(manifest.digest().to_string());

@@ -80,7 +80,8 @@ impl<'a> World<'a> {
     }
 
     /// Replaces `{root}`, `{layers}`, `{app}`, `{registry}`, `{digest IMAGE}`, `{diff-id IMAGE PATH}`, and
-    /// `{image-id IMAGE}` for an image of the daemon.
+    /// `{image-id IMAGE}` for the
+    /// digits of an image of the daemon.
     pub(super) fn expand(&self, text: &str) -> String {
         let root = self.folder.path().display().to_string();
         let mut text = text
@@ -101,13 +102,9 @@ impl<'a> World<'a> {
     fn computed(&self, placeholder: &str) -> String {
         let words: Vec<_> = placeholder.split(' ').collect();
         if let ["image-id", name] = words[..] {
-            return self.docker(&[
-                "image",
-                "inspect",
-                "--format",
-                "{{.Id}}",
-                &format!("{{registry}}/{name}"),
-            ]);
+            let name = format!("{{registry}}/{name}");
+            let id = self.docker(&["image", "inspect", "--format", "{{.Id}}", &name]);
+            return id.trim_start_matches("sha256:").to_owned();
         }
         let image = self.image(words[1]).unwrap_or_else(|| panic!("there is no image {}", words[1]));
         match words[..] {
@@ -279,9 +276,6 @@ impl<'a> World<'a> {
         };
         if matches!(phase, "exporter" | "creator") {
             command.arg("-launcher").arg(self.path("cnb/launcher"));
-            if !matches!(self.case.platform_api.as_str(), "0.7" | "0.8" | "0.9" | "0.10") {
-                command.arg("-launcher-sbom").arg(self.path("cnb"));
-            }
         }
         command.args(step.arguments.iter().map(|argument| self.expand(argument)));
         self.environment(&mut command);

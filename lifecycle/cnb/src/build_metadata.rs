@@ -76,8 +76,11 @@ fn bom_entry(entry: &BuildpackBomEntry) -> Value {
     if !entry.entry.version.is_empty() {
         object.insert("version".to_owned(), entry.entry.version.clone().into());
     }
-    let mut metadata = go_json::from_toml(&toml::Value::Table(entry.entry.metadata.clone()));
-    sort(&mut metadata);
+    let mut metadata = Value::Null;
+    if !entry.entry.metadata.is_empty() {
+        metadata = go_json::from_toml(&toml::Value::Table(entry.entry.metadata.clone()));
+        sort(&mut metadata);
+    }
     object.insert("metadata".to_owned(), metadata);
     object.insert("buildpack".to_owned(), element(&entry.buildpack));
     object.into()

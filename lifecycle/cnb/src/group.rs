@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{ApiError, BuildpackApi};
+use crate::go_toml::Table;
 
 /// Whether a module is a buildpack or an image extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,7 +53,29 @@ pub struct GroupElement {
     pub homepage: String,
 }
 
+impl Group {
+    /// The contents of the file, as the reference writes them.
+    #[must_use]
+    pub fn to_document(&self) -> String {
+        let tables =
+            |elements: &[GroupElement]| elements.iter().map(GroupElement::to_toml).collect::<Vec<_>>();
+        Table::new()
+            .with_filled("group", tables(&self.buildpacks))
+            .with_filled("group-extensions", tables(&self.extensions))
+            .to_document()
+    }
+}
+
 impl GroupElement {
+    /// The element in `group.toml` and `metadata.toml`.
+    pub(crate) fn to_toml(&self) -> Table {
+        Table::new()
+            .with("id", &self.id)
+            .with("version", &self.version)
+            .with_filled("api", &self.api)
+            .with_filled("homepage", &self.homepage)
+    }
+
     /// The Buildpack API it implements.
     ///
     /// # Errors

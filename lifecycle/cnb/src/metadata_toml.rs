@@ -79,8 +79,8 @@ impl BuildpackBomEntry {
         go_toml::Table::new()
             .with("name", &self.entry.name)
             .with_filled("version", &self.entry.version)
-            .with("metadata", go_toml::Value::Table((&self.entry.metadata).into()))
-            .with("buildpack", group_element(&self.buildpack))
+            .with_filled("metadata", go_toml::Value::Table((&self.entry.metadata).into()))
+            .with("buildpack", self.buildpack.to_toml())
     }
 }
 
@@ -109,7 +109,7 @@ impl BuildMetadata {
     /// The file as the reference writes it, to the byte: it becomes a layer.
     #[must_use]
     pub fn to_document(&self, platform_api: PlatformApi) -> String {
-        let elements = |list: &[GroupElement]| -> Vec<_> { list.iter().map(group_element).collect() };
+        let elements = |list: &[GroupElement]| -> Vec<_> { list.iter().map(GroupElement::to_toml).collect() };
         let labels = self
             .labels
             .iter()
@@ -133,14 +133,6 @@ impl BuildMetadata {
 /// process list is never nil.
 fn unless_empty(tables: Vec<go_toml::Table>) -> Option<Vec<go_toml::Table>> {
     (!tables.is_empty()).then_some(tables)
-}
-
-fn group_element(element: &GroupElement) -> go_toml::Table {
-    go_toml::Table::new()
-        .with("id", &element.id)
-        .with("version", &element.version)
-        .with_filled("api", &element.api)
-        .with_filled("homepage", &element.homepage)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::go_toml::Table;
 use crate::group::ModuleKind;
 
 /// What `bin/detect` writes to `$CNB_BUILD_PLAN_PATH`: one plan, and alternatives to it.
@@ -101,7 +102,46 @@ pub struct BuildpackPlan {
     pub entries: Vec<Require>,
 }
 
+impl Require {
+    fn to_toml(&self) -> Table {
+        Table::new()
+            .with("name", &self.name)
+            .with_filled("version", &self.version)
+            .with_filled("metadata", Table::from(&self.metadata))
+    }
+}
+
+impl PlanEntry {
+    fn to_toml(&self) -> Table {
+        let provider = |provider: &Provider| {
+            Table::new()
+                .with("id", &provider.id)
+                .with("version", &provider.version)
+                .with_filled("extension", provider.extension)
+        };
+        Table::new()
+            .with_filled("providers", self.providers.iter().map(provider).collect::<Vec<_>>())
+            .with_filled("requires", self.requires.iter().map(Require::to_toml).collect::<Vec<_>>())
+    }
+}
+
+impl BuildpackPlan {
+    /// The contents of the file, as the reference writes them.
+    #[must_use]
+    pub fn to_document(&self) -> String {
+        let entries: Vec<_> = self.entries.iter().map(Require::to_toml).collect();
+        Table::new().with_filled("entries", entries).to_document()
+    }
+}
+
 impl Plan {
+    /// The contents of the file, as the reference writes them.
+    #[must_use]
+    pub fn to_document(&self) -> String {
+        let entries: Vec<_> = self.entries.iter().map(PlanEntry::to_toml).collect();
+        Table::new().with_filled("entries", entries).to_document()
+    }
+
     /// The entries that a module provides.
     pub fn for_module(&self, kind: ModuleKind, id: &str) -> BuildpackPlan {
         let extension = kind == ModuleKind::Extension;

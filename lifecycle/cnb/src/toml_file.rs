@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
@@ -33,14 +32,6 @@ pub enum TomlFileError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
-    },
-    /// The value cannot be expressed in TOML.
-    #[error("cannot express the contents of {} in TOML", path.display())]
-    Encode {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<toml::ser::Error>,
     },
 }
 
@@ -73,17 +64,15 @@ fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, TomlFileEr
         .map_err(|source| TomlFileError::Parse { path: path.to_owned(), source: Box::new(source) })
 }
 
-/// Writes `value` as TOML, and the directories above it when they are missing.
+/// Writes a document, and the directories above it when they are missing.
 ///
 /// # Errors
 ///
-/// When the value has no TOML form or the file cannot be written.
-pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), TomlFileError> {
-    let text = toml::to_string(value)
-        .map_err(|source| TomlFileError::Encode { path: path.to_owned(), source: Box::new(source) })?;
+/// When the file cannot be written.
+pub fn write(path: &Path, document: &str) -> Result<(), TomlFileError> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)
             .map_err(|source| TomlFileError::Write { path: parent.to_owned(), source })?;
     }
-    std::fs::write(path, text).map_err(|source| TomlFileError::Write { path: path.to_owned(), source })
+    std::fs::write(path, document).map_err(|source| TomlFileError::Write { path: path.to_owned(), source })
 }

@@ -39,7 +39,7 @@ impl BuildContext<'_> {
             .tempdir()
             .map_err(|source| BuildError::io("create a directory in", &std::env::temp_dir(), source))?;
         let plan_path = directory.path().join("plan.toml");
-        toml_file::write(&plan_path, plan)?;
+        toml_file::write(&plan_path, &plan.to_document())?;
         self.set_variables(&mut environment, module, layers, &plan_path);
         let executable = module.root.join("bin").join("build");
         let start =

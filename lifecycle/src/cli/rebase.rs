@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::inputs::Inputs;
 use super::privileges;
 use crate::ExitCode;
+use crate::export::log_images;
 use crate::rebase::{RebaseError, RebaseInput, find_run_image, rebase};
 
 pub(super) fn run(inputs: &mut Inputs) -> Result<(), Failure> {
@@ -32,6 +33,10 @@ pub(super) fn run(inputs: &mut Inputs) -> Result<(), Failure> {
     }
     connected::give_up_privileges(inputs, &[])?;
     let output = rebase(&input(inputs, &connection, scratch.path())?).map_err(|error| failure(&error))?;
+    if let Some(name) = inputs.images.first() {
+        tracing::info!("Saving {name}...");
+    }
+    log_images(&connection.identify, &output.manifest, &inputs.images);
     connected::write(&inputs.report, &output.report.to_document())
         .map_err(|failure| Failure { code: ExitCode::Rebase, ..failure })
 }

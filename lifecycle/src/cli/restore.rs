@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use longshore_cnb::analyzed::Analyzed;
 use longshore_cnb::group::Group;
 use longshore_cnb::lifecycle_metadata::LifecycleMetadata;
 
@@ -19,34 +20,29 @@ pub(super) fn run(inputs: &Inputs) -> Result<(), Failure> {
         &[Some(&inputs.layers), inputs.cache_directory.as_deref(), Some(&inputs.kaniko)],
     )?;
     let group = connected::group(inputs)?;
-    let metadata = match connected::analyzed(inputs)? {
-        Some(mut analyzed) => {
-            refresh(
-                &RefreshInput {
-                    platform_api: inputs.platform_api,
-                    run_images: &connected::run_images(inputs)?,
-                    group: &group,
-                    build_image: inputs.build_image.as_deref(),
-                    platform: connection.platform.clone(),
-                    store: Arc::clone(&connection.store),
-                    registry: Arc::clone(&connection.registry),
-                    identify: connection.identify.clone(),
-                    kaniko: inputs.kaniko.clone(),
-                },
-                &mut analyzed,
-            )
-            .map_err(|error| Failure::new(error.exit_code(), "update analyzed metadata", &error))?;
-            connected::write(&inputs.analyzed, &analyzed.to_document())?;
-            analyzed.metadata
-        }
-        None => {
-            tracing::warn!("Not using analyzed data, '{}' does not exist", inputs.analyzed.display());
-            LifecycleMetadata::default()
-        }
-    };
+    let mut analyzed = connected::analyzed(inputs)?.unwrap_or_else(|| {
+        tracing::warn!("No analyzed metadata found at path '{}'", inputs.analyzed.display());
+        Analyzed::default()
+    });
+    refresh(
+        &RefreshInput {
+            platform_api: inputs.platform_api,
+            run_images: &connected::run_images(inputs)?,
+            group: &group,
+            build_image: inputs.build_image.as_deref(),
+            platform: connection.platform.clone(),
+            store: Arc::clone(&connection.store),
+            registry: Arc::clone(&connection.registry),
+            identify: connection.identify.clone(),
+            kaniko: inputs.kaniko.clone(),
+        },
+        &mut analyzed,
+    )
+    .map_err(|error| Failure::new(error.exit_code(), "update analyzed metadata", &error))?;
+    connected::write(&inputs.analyzed, &analyzed.to_document())?;
     let scratch = connected::scratch(inputs)?;
     let cache = connected::cache(inputs, &connection, scratch.path())?;
-    run_restoration(inputs, &group, &metadata, cache.as_deref())
+    run_restoration(inputs, &group, &analyzed.metadata, cache.as_deref())
 }
 
 pub(super) fn run_restoration(

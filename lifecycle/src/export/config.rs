@@ -29,13 +29,9 @@ pub(super) fn entrypoint(wanted: Option<&str>, build: &BuildMetadata) -> Result<
             let known = build.processes.iter().map(|process| process.process_type.clone()).collect();
             return Err(ExportError::NoProcessType { wanted: wanted.to_owned(), known });
         }
-        None if default.is_empty() => {
-            tracing::info!("no default process type");
-            return Ok(LAUNCHER.to_owned());
-        }
+        None if default.is_empty() => return Ok(LAUNCHER.to_owned()),
         None => default,
     };
-    tracing::info!("Setting default process type '{process_type}'");
     Ok(format!("{PROCESS_DIRECTORY}/{process_type}"))
 }
 
@@ -59,18 +55,23 @@ pub(super) fn make(
     let label = |label, result: Result<String, serde_json::Error>| {
         result.map_err(|source| ExportError::Label { label, source })
     };
-    let text = label(LIFECYCLE_METADATA_LABEL, go_json::to_string(&metadata))?;
-    config.set_label(LIFECYCLE_METADATA_LABEL, &text);
+    let mut add = |label: &str, text: &str| {
+        tracing::info!("Adding label '{label}'");
+        config.set_label(label, text);
+    };
+    add(LIFECYCLE_METADATA_LABEL, &label(LIFECYCLE_METADATA_LABEL, go_json::to_string(&metadata))?);
     let text = build_metadata::label(build, &input.launcher_metadata, input.platform_api);
-    config.set_label(BUILD_METADATA_LABEL, &label(BUILD_METADATA_LABEL, text)?);
-    let text = label(PROJECT_METADATA_LABEL, go_json::to_string(&input.project))?;
-    config.set_label(PROJECT_METADATA_LABEL, &text);
-    for label in &build.labels {
-        tracing::info!("Adding label '{}'", label.key);
-        config.set_label(&label.key, &label.value);
-    }
+    add(BUILD_METADATA_LABEL, &label(BUILD_METADATA_LABEL, text)?);
+    add(PROJECT_METADATA_LABEL, &label(PROJECT_METADATA_LABEL, go_json::to_string(&input.project))?);
+    build.labels.iter().for_each(|label| add(&label.key, &label.value));
     if let Some(exec_env) = input.exec_env.as_deref().filter(|_| input.platform_api.has_exec_env()) {
-        config.set_label(EXEC_ENV_LABEL, exec_env);
+        add(EXEC_ENV_LABEL, exec_env);
+    }
+    match entrypoint.strip_prefix(PROCESS_DIRECTORY) {
+        Some(process_type) => {
+            tracing::info!("Setting default process type '{}'", process_type.trim_start_matches('/'));
+        }
+        None => tracing::info!("no default process type"),
     }
 
     let app = input.app.name.to_string_lossy();

@@ -26,17 +26,21 @@ pub(super) fn make(
 
 /// Says what happened, in the order of the layers whatever order they were made in. The slices of the app are counted.
 fn log(made: &[Made]) {
-    let (app, others): (Vec<&Made>, Vec<&Made>) =
-        made.iter().partition(|layer| matches!(layer.role, Role::App));
-    for layer in others {
-        let action = if layer.is_reused() { "Reusing" } else { "Adding" };
-        tracing::info!("{action} layer '{}'", layer.identifier);
-        tracing::debug!("Layer '{}' SHA: {}", layer.identifier, layer.diff_id);
-    }
-    let reused = app.iter().filter(|layer| layer.is_reused()).count();
-    for (action, count) in [("Reused", reused), ("Added", app.len() - reused)] {
-        if count > 0 {
-            tracing::info!("{action} {count}/{} app layer(s)", app.len());
+    let is_app = |layer: &&Made| matches!(layer.role, Role::App);
+    let mut is_counted = false;
+    for layer in made {
+        if !is_app(&layer) {
+            let action = if layer.is_reused() { "Reusing" } else { "Adding" };
+            tracing::info!("{action} layer '{}'", layer.identifier);
+            tracing::debug!("Layer '{}' SHA: {}", layer.identifier, layer.diff_id);
+        } else if !std::mem::replace(&mut is_counted, true) {
+            let total = made.iter().filter(is_app).count();
+            let reused = made.iter().filter(is_app).filter(|layer| layer.is_reused()).count();
+            for (action, count) in [("Reused", reused), ("Added", total - reused)] {
+                if count > 0 {
+                    tracing::info!("{action} {count}/{total} app layer(s)");
+                }
+            }
         }
     }
 }

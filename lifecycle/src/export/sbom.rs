@@ -18,7 +18,9 @@ pub(super) fn copy_launcher_sbom(input: &ExportInput<'_>) -> Result<(), ExportEr
     if from.as_os_str().is_empty() || from == Path::new(DEFAULT_DIRECTORY) {
         return copy_component(Path::new(DEFAULT_DIRECTORY), "launcher", &launcher);
     }
-    // Whatever looks like an SBOM in a directory that the platform provides.
+    // Whatever looks like an SBOM in a directory that the platform provides. The directory for it is made in any case, as
+    // in the reference: it is in the SBOM layer.
+    fs::create_dir_all(&launcher).map_err(failed(&launcher))?;
     let entries = fs::read_dir(from).map_err(failed(from))?;
     for entry in entries {
         let entry = entry.map_err(failed(from))?;

@@ -89,7 +89,7 @@ impl ExtendError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Duration(_) => ExitCode::InvalidArguments,
+            Self::Duration(_) => ExitCode::InvalidFlags,
             Self::NotRoot => ExitCode::Failed,
             _ => ExitCode::Extend,
         }

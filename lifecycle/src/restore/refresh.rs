@@ -189,7 +189,7 @@ mod tests {
     fn what_extensions_chose_is_completed() {
         let digest = |image: &RunImage| image.reference.contains("@sha256:");
         let new = refreshed("0.12", "run:1", false, true).unwrap();
-        assert!(!digest(&new) && new.reference.starts_with("sha256:"), "a daemon's images have ids");
+        assert!(!digest(&new) && new.reference.len() == 64, "a daemon's images have ids");
         assert_eq!(new.target.unwrap().os, "linux");
         let extended = refreshed("0.12", "run:1", true, true).unwrap();
         assert!(digest(&extended), "the extender reads a registry");
