@@ -220,6 +220,36 @@ fn builds_and_rebases_have_formats() {
 }
 
 #[test]
+fn appended_layers_have_formats() {
+    let environment = environment("appended layers have formats");
+    let registry = FaultyRegistry::start([Fault::DockerOnly]);
+    let append = |name: &str, more: &[&str]| {
+        let _ = environment.write("files/page", name);
+        let append = ["image", "append", "--from", "app", "files:/srv", "--tag", name];
+        environment.longshore(&[&append[..], more].concat())
+    };
+    let manifest =
+        |name: &str| parse(&environment.longshore(&["image", "inspect", "--raw", name]).success().stdout);
+    append("dual", &["--layer-format", "dual"]).success();
+    let index = manifest("dual");
+    let children = index["manifests"].as_array().unwrap();
+    assert_eq!(children.len(), 2);
+    assert_eq!(children[1]["annotations"]["io.github.containers.compression.zstd"], "true");
+    append("docker", &["--manifest-format", "docker"]).success();
+    assert!(types(&manifest("docker")).iter().all(|text| text.contains("docker")));
+    append("x", &["--manifest-format", "docker", "--layer-format", "tar+zstd"]).fails_with(1).says("zstd");
+    let target = format!("{}/team/app:1", registry.host());
+    append(&target, &["--publish"]).success().says("using Docker's");
+    registry.assert_tags_are_complete();
+    let _ = environment.write("config/longshore/config.toml", "layer-format = \"tar+gzip\"\n");
+    append("gzip", &[]).success();
+    let gzip = manifest("gzip");
+    let types = types(&gzip);
+    assert!(types.iter().any(|text| text.ends_with("tar+gzip")), "{types:?}");
+    assert!(types.iter().all(|text| !text.contains("zstd")), "{types:?}");
+}
+
+#[test]
 fn families_do_not_mix_and_auto_falls_back() {
     let environment = environment("families do not mix");
     let copy = |target: &str, more: &[&str]| {

@@ -1,6 +1,8 @@
 //! `longshore rebase` of many images: patterns, files, the table, and what failed.
 
 use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use longshore_test_support::layout::Layout;
 use longshore_test_support::registry::Fault;
@@ -196,4 +198,80 @@ fn a_registry_without_a_list_of_repositories_is_named() {
     // One repository needs no list.
     let pattern = format!("{}/team/app:*", registry.host());
     environment.longshore(&["rebase", "--all", &pattern]).success().says("no image matches");
+}
+
+/// pack#2567: a run image with another tag was refused without `--force`.
+#[test]
+fn patch_tags_and_digests_of_the_run_image_need_no_force() {
+    let fleet = Fleet::new();
+    fleet.patch_run_image("1\n");
+    let run = |tag: &str| fleet.registry.reference(&format!("tiny-run:{tag}"));
+    skopeo::copy(&format!("docker://{}", run("latest")), &format!("docker://{}", run("1.0.1")));
+    let digest =
+        skopeo::inspect(&format!("docker://{}", run("1.0.1")))["Digest"].as_str().unwrap().to_owned();
+    let [first, second, ..] = APPS.map(|app| fleet.registry.reference(app));
+    let label = |name: &str| -> Value {
+        let config = skopeo::configuration(&format!("docker://{name}"));
+        let label = config["config"]["Labels"]["io.buildpacks.lifecycle.metadata"].as_str().unwrap();
+        serde_json::from_str(label).unwrap()
+    };
+    fleet.rebase(&[&first, "--publish", "--run-image", &run("1.0.1")]).success();
+    assert_eq!(label(&first)["runImage"]["image"], run("1.0.1"), "the next rebase does not lead back");
+    fleet.assert_rebased("team/web:1", true);
+    let by_digest = format!("{}@{digest}", fleet.registry.reference("tiny-run"));
+    fleet.rebase(&[&second, "--publish", "--run-image", &by_digest]).success();
+    assert_eq!(label(&second)["runImage"]["image"], run("latest"), "a digest is no name to come back to");
+    fleet.assert_rebased("team/web:2", true);
+    let other = fleet.registry.reference("other-run:1");
+    skopeo::copy(&format!("docker://{}", run("latest")), &format!("docker://{other}"));
+    fleet.rebase(&[&first, "--publish", "--run-image", &other]).fails_with(72).says("provide -force");
+    fleet.rebase(&[&first, "--publish", "--run-image", &other, "--force"]).success();
+}
+
+#[test]
+fn a_rebase_into_another_format_moves_the_name_once() {
+    let fleet = Fleet::new();
+    fleet.patch_run_image("1\n");
+    let first = fleet.registry.reference(APPS[0]);
+    let moves = || fleet.registry.requests("\"PUT /v2/team/web/manifests/1").len();
+    let before = moves();
+    fleet.rebase(&[&first, "--publish", "--layer-format", "dual"]).success();
+    assert_eq!(moves() - before, 1);
+    assert_eq!(fleet.manifest("team/web:1")["manifests"].as_array().unwrap().len(), 2);
+
+    // The settings are the default.
+    let _ = fleet.environment.write("config/longshore/config.toml", "layer-format = \"tar+gzip\"\n");
+    let second = fleet.registry.reference(APPS[1]);
+    fleet.rebase(&[&second, "--publish"]).success();
+    let manifest = fleet.manifest("team/web:2").to_string();
+    assert!(!manifest.contains("zstd"), "{manifest}");
+}
+
+#[test]
+fn an_interrupted_rebase_leaves_every_name_old_or_new() {
+    let fleet = Fleet::new();
+    let digest = |name: &str| {
+        let found = skopeo::inspect(&format!("docker://{}", fleet.registry.reference(name)));
+        found["Digest"].as_str().unwrap().to_owned()
+    };
+    let old = digest(APPS[0]);
+    fleet.patch_run_image("1\n");
+    let all = format!("{}/*", fleet.registry.host());
+    let mut command = fleet.environment.command();
+    command.args(["rebase", "--all", &all, "--jobs", "1"]).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    assert!(line.starts_with("[1/6]"), "{line}");
+    let interrupt = Command::new("/bin/kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupt.success());
+    // It may have been done before; that is right too.
+    child.wait().unwrap();
+    let between = APPS.map(digest);
+    fleet.rebase(&["--all", &all]).success();
+    let new = digest(APPS[0]);
+    assert_ne!(new, old);
+    assert!(between.iter().all(|found| *found == old || *found == new), "{between:?}");
+    assert!(APPS.map(digest).iter().all(|found| *found == new));
 }

@@ -36,6 +36,7 @@ pub mod unpack;
 mod verify;
 
 pub use archive::Archive;
+pub use bytes::Bytes;
 pub use config::{Config, History, InvalidConfig, Timestamp};
 pub use copy::{CopyError, CopyRequest, copy};
 pub use daemon::DaemonStore;

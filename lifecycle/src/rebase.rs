@@ -47,6 +47,8 @@ pub struct RebaseInput<'a> {
     pub run_image_store: Arc<dyn ImageStore>,
     /// How images are identified there.
     pub identify: Identify,
+    /// Whether another tag of a run image that the app image knows will do, or a digest instead of one.
+    pub any_tag: bool,
     /// Leave an image as it is that stands on that very run image already; the reference writes it anew.
     pub keep_current: bool,
     /// How the app's layers are to be compressed, and those of the run image that not every client reads; as they are

@@ -79,6 +79,14 @@ pub fn has_name(names: &RunImageNames, name: &str) -> bool {
     !name.is_empty() && names.all().any(|known| canonical(known) == wanted)
 }
 
+/// Whether a run image is known under a name with another tag, or with a digest instead of one.
+#[must_use]
+pub fn has_repository(names: &RunImageNames, name: &str) -> bool {
+    let repository = |name: &str| name.parse().ok().map(|reference: Reference| reference.name());
+    let wanted = repository(name);
+    wanted.is_some() && names.all().any(|known| repository(known) == wanted)
+}
+
 fn canonical(name: &str) -> String {
     let without_digest = name.split_once('@').map_or(name, |(name, _)| name);
     match without_digest.parse::<Reference>() {
@@ -133,6 +141,15 @@ mod tests {
             assert_eq!(has_name(&run, name), expected, "{name}");
         }
         assert!(has_name(&run, &format!("paketo/run:1@{digest}")));
+        for (name, expected) in [
+            ("docker.io/paketo/run:1.0.7".to_owned(), true),
+            (format!("localhost:5000/run@{digest}"), true),
+            ("paketo/runner:1".to_owned(), false),
+            ("m.io/paketo/run:1".to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(has_repository(&run, &name), expected, "{name}");
+        }
     }
 
     #[test]

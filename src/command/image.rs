@@ -96,8 +96,8 @@ pub(crate) fn run(command: ImageCommand) -> anyhow::Result<()> {
         }
         ImageCommand::Inspect(arguments) => inspect::run(&images, &arguments, policy),
         ImageCommand::Digest(arguments) => digest::run(&images, &arguments, policy),
-        ImageCommand::Copy(arguments) => copy::run(&images, &directories, &arguments, policy),
-        ImageCommand::Append(arguments) => append::run(&images, &arguments, policy),
+        ImageCommand::Copy(arguments) => copy::run(&images, &directories, &settings, &arguments),
+        ImageCommand::Append(arguments) => append::run(&images, &directories, &settings, &arguments),
         ImageCommand::Snapshot(arguments) => snapshot::run(&arguments),
         ImageCommand::Diff(arguments) => diff::run(&images, &arguments, policy),
         ImageCommand::Attach(arguments) => artifact::attach(&images, &arguments),

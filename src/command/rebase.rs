@@ -214,6 +214,7 @@ impl<'a> Rebaser<'a> {
             target: self.images.destination(publish)?,
             run_image_store: Arc::clone(&self.run_images[usize::from(publish)]),
             identify: Identify::ByDigest,
+            any_tag: true,
             keep_current: true,
             layer_format,
             manifest_format,

@@ -61,6 +61,7 @@ fn input<'a>(
         target: Arc::clone(&connection.store),
         run_image_store: Arc::clone(&connection.store),
         identify: connection.identify.clone(),
+        any_tag: false,
         keep_current: false,
         layer_format: connected::format("CNB_LAYER_FORMAT", inputs.layer_format.as_deref())?,
         manifest_format: connected::format("CNB_MANIFEST_FORMAT", inputs.manifest_format.as_deref())?,

@@ -4,11 +4,11 @@ use longshore_cnb::PlatformApi;
 use longshore_cnb::go_json;
 use longshore_cnb::lifecycle_metadata::{LIFECYCLE_METADATA_LABEL, LifecycleMetadata};
 use longshore_cnb::target::Target;
-use longshore_image::{Config, History};
+use longshore_image::{Config, History, Reference};
 use serde_json::{Map, Value, json};
 
 use crate::analyze::target;
-use crate::run_image::has_name;
+use crate::run_image::{has_name, has_repository};
 
 const REBASABLE_LABEL: &str = "io.buildpacks.rebasable";
 const STACK_ID_LABEL: &str = "io.buildpacks.stack.id";
@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub reference: &'a str,
     /// Rebase although the images may not fit.
     pub force: bool,
+    /// Whether another tag of a run image that the app image knows will do, or a digest instead of one.
+    pub any_tag: bool,
 }
 
 /// The rebased image.
@@ -117,17 +119,17 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, Refusal> {
     } else {
         check_stack(request)?;
     }
-    let knows_name = !request.platform_api.has_run_toml() || knows_run_image(request);
-    if !knows_name {
+    let naming = naming(request);
+    if naming == Naming::Unknown {
         overrule(request, unknown_run_image(request), &mut warnings)?;
     }
     let top_layer = &request.metadata.run_image.top_layer;
     let diff_ids = request.app.diff_ids();
     let top = diff_ids.iter().position(|diff_id| diff_id.to_string() == *top_layer);
     let kept_from = top.ok_or_else(|| Refusal::NoTopLayer(top_layer.clone()))? + 1;
-    let config = rebased_config(request, kept_from, !knows_name)?;
+    let config = rebased_config(request, kept_from, naming != Naming::Known)?;
     let recorded = digest_of(&request.metadata.run_image.reference);
-    let is_current = knows_name
+    let is_current = naming == Naming::Known
         && diff_ids[..kept_from] == request.base.diff_ids()
         && recorded.is_some()
         && recorded == digest_of(request.reference);
@@ -199,10 +201,30 @@ fn mixins(config: &Config) -> Option<Vec<String>> {
     Some(mixins.into_iter().map(plain).collect())
 }
 
-fn knows_run_image(request: &Request<'_>) -> bool {
+/// Whether the app image knows the name of the new run image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    /// Under this name, which stays what it is.
+    Known,
+    /// Under another tag: it gets this one, or the next rebase would lead back.
+    OtherTag,
+    /// Under no name.
+    Unknown,
+}
+
+fn naming(request: &Request<'_>) -> Naming {
     let stack = request.metadata.stack.as_ref().map(|stack| &stack.run_image);
-    let names = std::iter::once(&request.metadata.run_image.names).chain(stack);
-    names.into_iter().any(|names| has_name(names, request.run_image))
+    let known: Vec<_> = std::iter::once(&request.metadata.run_image.names).chain(stack).collect();
+    let name = request.run_image;
+    if !request.platform_api.has_run_toml() || known.iter().any(|names| has_name(names, name)) {
+        return Naming::Known;
+    }
+    if !request.any_tag || !known.iter().any(|names| has_repository(names, name)) {
+        return Naming::Unknown;
+    }
+    // A digest is for this time only.
+    let has_tag = name.parse().is_ok_and(|reference: Reference| reference.tag().is_some());
+    if has_tag { Naming::OtherTag } else { Naming::Known }
 }
 
 fn unknown_run_image(request: &Request<'_>) -> Refusal {

@@ -154,6 +154,7 @@ impl Leaf {
             run_image: &chosen.name,
             reference: &reference,
             force: input.force,
+            any_tag: input.any_tag,
         })
         .map_err(|source| RebaseError::Refused {
             reference: app.familiar(),

@@ -21,6 +21,7 @@ fn input<'a>(fixture: &'a Fixture, images: &'a [String]) -> RebaseInput<'a> {
         target: store.clone(),
         run_image_store: store,
         identify: Identify::ByDigest,
+        any_tag: true,
         keep_current: true,
         layer_format: None,
         manifest_format: None,

@@ -8,11 +8,13 @@ use longshore_image::snapshot::{LayerOwner, Scope, Snapshot, layer_of};
 use longshore_image::{ManifestFormat, Platform, Reference, layer};
 
 use crate::command::UsageError;
-use crate::command::shared::{LayerFormatArgument, parse_platform};
+use crate::command::shared::{FormatArguments, parse_platform};
 use crate::creation_time::{CreationTime, creation_time};
+use crate::directories::Directories;
 use crate::images::{Images, Location, NewImage};
+use crate::known_registries::KnownRegistries;
 use crate::output;
-use crate::settings::PullPolicy;
+use crate::settings::Settings;
 
 /// The arguments of `image append`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +47,7 @@ pub(crate) struct AppendArguments {
     #[arg(long, value_name = "TIME")]
     creation_time: Option<CreationTime>,
     #[command(flatten)]
-    layer_format: LayerFormatArgument,
+    formats: FormatArguments,
 }
 
 /// A directory and what it is in the image.
@@ -82,7 +84,14 @@ fn owner(text: &str) -> Result<LayerOwner, String> {
 }
 
 /// Makes the layers and the image.
-pub(crate) fn run(images: &Images, arguments: &AppendArguments, policy: PullPolicy) -> anyhow::Result<()> {
+pub(crate) fn run(
+    images: &Images,
+    directories: &Directories,
+    settings: &Settings,
+    arguments: &AppendArguments,
+) -> anyhow::Result<()> {
+    let policy = settings.pull_policy.unwrap_or_default();
+    let (layers, choice) = arguments.formats.or(settings).chosen();
     if arguments.since.is_some() && arguments.directories.len() != 1 {
         return Err(UsageError("`--since` compares with one directory; name one".to_owned()).into());
     }
@@ -108,14 +117,22 @@ pub(crate) fn run(images: &Images, arguments: &AppendArguments, policy: PullPoli
             tracing::info!("Nothing changed in {}", output::symbol(directory.display()));
             continue;
         }
-        let format = arguments.layer_format.format();
-        let layer = layer::build(&source, format, ManifestFormat::Oci, &images.local().sink())?;
+        let layer = layer::build(&source, layers.first(), ManifestFormat::Oci, &images.local().sink())?;
         image.add(&layer, "longshore image append");
     }
     let store = images.destination(arguments.publish)?;
+    let mut known = KnownRegistries::read(directories)?;
     for name in &arguments.tag {
-        let digest = image.put(store.as_ref(), name)?;
-        output::result(format_args!("{}@{digest}", name.familiar()));
+        let formats = match arguments.publish {
+            true => known.formats(name.registry(), Some(layers), choice),
+            false => (Some(layers), Some(choice)),
+        };
+        let formats = (formats.0.unwrap_or(layers), formats.1.unwrap_or(choice));
+        let written = image.put_as(store.as_ref(), name, formats, &images.local().sink())?;
+        if arguments.publish {
+            known.learn(name.registry(), choice, &written)?;
+        }
+        output::result(format_args!("{}@{}", name.familiar(), written.digest()));
     }
     Ok(())
 }

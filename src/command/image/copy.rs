@@ -9,7 +9,7 @@ use crate::directories::Directories;
 use crate::images::{Images, Location};
 use crate::known_registries::KnownRegistries;
 use crate::output;
-use crate::settings::PullPolicy;
+use crate::settings::Settings;
 
 /// The arguments of `image copy`.
 #[derive(Debug, clap::Args)]
@@ -32,9 +32,11 @@ pub(crate) struct CopyArguments {
 pub(crate) fn run(
     images: &Images,
     directories: &Directories,
+    settings: &Settings,
     arguments: &CopyArguments,
-    policy: PullPolicy,
 ) -> anyhow::Result<()> {
+    let policy = settings.pull_policy.unwrap_or_default();
+    let formats = arguments.formats.or(settings);
     let platform = arguments.platform.as_deref().map(parse_platform).transpose()?;
     let platform = platform.unwrap_or_else(Platform::host);
     let source = images.open_source(&arguments.from, policy)?;
@@ -50,9 +52,9 @@ pub(crate) fn run(
     let publishes = in_registry(&arguments.to, &target.store);
     let mut known = KnownRegistries::read(directories)?;
     let registry = target.reference.registry();
-    let (layers, manifest) = match arguments.formats.manifest_format {
-        Some(choice) if publishes => known.formats(registry, arguments.formats.layer_format, choice),
-        choice => (arguments.formats.layer_format, choice),
+    let (layers, manifest) = match formats.manifest_format {
+        Some(choice) if publishes => known.formats(registry, formats.layer_format, choice),
+        choice => (formats.layer_format, choice),
     };
     let copied = longshore_image::copy(&CopyRequest {
         source: &source.store,

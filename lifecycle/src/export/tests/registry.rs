@@ -111,6 +111,7 @@ fn run_image_layers_are_mounted_and_a_rebuild_sends_nothing() {
         target: remote.store.clone(),
         run_image_store: remote.store.clone(),
         identify: Identify::ByDigest,
+        any_tag: false,
         keep_current: true,
         layer_format: None,
         manifest_format: None,

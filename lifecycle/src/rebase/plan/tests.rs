@@ -31,6 +31,7 @@ struct Case<'a> {
     app_api: &'a str,
     run_image: &'a str,
     force: bool,
+    any_tag: bool,
 }
 
 fn run(case: &Case<'_>) -> Result<Plan, Refusal> {
@@ -49,6 +50,7 @@ fn run(case: &Case<'_>) -> Result<Plan, Refusal> {
         run_image: case.run_image,
         reference: "run@sha256:1",
         force: case.force,
+        any_tag: case.any_tag,
     })
 }
 
@@ -81,6 +83,7 @@ fn targets_must_fit_and_force_overrules() {
             app_api: "0.12",
             run_image: "run:1",
             force,
+            any_tag: false,
         };
         assert_eq!(run(&case(false)).is_ok(), *fits, "case {index}");
         let forced = run(&case(true)).unwrap();
@@ -112,6 +115,7 @@ fn stacks_must_be_the_same_before_targets() {
                 app_api,
                 run_image: "run:1",
                 force: true,
+                any_tag: false,
             };
             assert_eq!(run(&case).map(drop), *expected, "case {index}");
         }
@@ -126,6 +130,7 @@ fn the_label_names_the_new_run_image() {
         app_api: "0.12",
         run_image,
         force,
+        any_tag: false,
     };
     let plan = run(&case("m.io/run:1", false)).unwrap();
     assert_eq!(plan.kept_from, 1);
@@ -150,4 +155,28 @@ fn the_label_names_the_new_run_image() {
         ),
         "{label}"
     );
+}
+
+/// A patch release of the run image has another tag (pack#2567).
+#[test]
+fn other_tags_of_a_known_run_image_may_do() {
+    let case = |run_image, any_tag| Case {
+        app: ("linux/amd64", &[]),
+        base: ("linux/amd64", &[]),
+        app_api: "0.12",
+        run_image,
+        force: false,
+        any_tag,
+    };
+    let digest = format!("run@{}", longshore_image::Digest::of(b""));
+    for name in ["run:1.0.1", "m.io/run:2", &digest] {
+        assert!(matches!(run(&case(name, false)), Err(Refusal::UnknownRunImage { .. })), "{name}");
+        let plan = run(&case(name, true)).unwrap();
+        assert_eq!(plan.warnings, [""; 0]);
+        let label = plan.config.label(LIFECYCLE_METADATA_LABEL).unwrap();
+        // The name to come back to; a digest would never become another.
+        let image = if name == digest { "run:1" } else { name };
+        assert!(label.contains(&format!(r#""image":"{image}""#)), "{name}: {label}");
+    }
+    assert!(run(&case("other:1", true)).is_err());
 }

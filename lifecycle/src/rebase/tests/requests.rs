@@ -76,6 +76,10 @@ impl Place {
 
     /// Rebases with a client that knows nothing yet; the requests that it made.
     fn rebase(&self, images: &[&str]) -> (RebaseOutput, Vec<String>) {
+        self.rebase_as(images, None)
+    }
+
+    fn rebase_as(&self, images: &[&str], manifest: Option<ManifestChoice>) -> (RebaseOutput, Vec<String>) {
         let images: Vec<String> = images.iter().map(|name| self.name(name)).collect();
         let store: Arc<dyn ImageStore> =
             Arc::new(Registry::new(RegistryConfig::new(Keychain::empty())).unwrap());
@@ -90,9 +94,10 @@ impl Place {
             target: store.clone(),
             run_image_store: store,
             identify: Identify::ByDigest,
+            any_tag: true,
             keep_current: true,
             layer_format: None,
-            manifest_format: None,
+            manifest_format: manifest,
             sink: self.sink.clone(),
         });
         let output = output.unwrap_or_else(|error| panic!("{error:?}"));
@@ -210,5 +215,19 @@ fn the_images_of_an_index_are_read_once() {
     let (output, requests) = place.rebase(&["app:all"]);
     assert_eq!(requests.len(), 9, "the index, and a manifest of its image twice: {requests:?}");
     assert!(matches!(output.manifest.media_type(), MediaType::Index(_)));
+    place.server.assert_tags_are_complete();
+}
+
+/// Nothing is pushed that only leads to the image that is wanted.
+#[test]
+fn a_registry_that_takes_only_dockers_types_gets_them_in_one_step() {
+    let place = Place::new([Fault::SinglePost]);
+    place.push_app("run:1", "app:1");
+    place.push_run("run:1", "new");
+    place.server.set_faults([Fault::SinglePost, Fault::DockerOnly]);
+    let (output, requests) = place.rebase_as(&["app:1"], Some(ManifestChoice::Auto));
+    assert_eq!(*output.manifest.media_type(), MediaType::Manifest(ManifestFormat::Docker));
+    let written = place.server.requests_of("PUT", "/v2/app/manifests/").into_iter().map(|put| put.status);
+    assert_eq!(written.collect::<Vec<_>>()[1..], [400, 201], "{requests:?}");
     place.server.assert_tags_are_complete();
 }
