@@ -1,8 +1,10 @@
 //! Credentials of registries, from where Docker, Podman and the CNB platform spec keep them.
 //!
 //! In this order, the first that knows the registry wins: `CNB_REGISTRY_AUTH` (platform spec, "Registry
-//! Authentication"), `REGISTRY_AUTH_FILE` or Podman's `auth.json`, Docker's `config.json` with its helpers.
+//! Authentication"), `REGISTRY_AUTH_FILE` or Podman's `auth.json`, Docker's `config.json` with its helpers, what the cloud
+//! gives whose registry it is.
 
+mod ambient;
 mod auth_file;
 mod credential;
 mod helper;
@@ -14,6 +16,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use ambient::Ambient;
 use auth_file::{AuthFile, HUB_KEY, Helper};
 pub use credential::{Credential, Secret};
 
@@ -90,6 +93,7 @@ pub struct Keychain {
     files: Vec<(PathBuf, AuthFile)>,
     /// Helpers are programs, may ask a person, and are run once per registry.
     helped: Mutex<HashMap<(String, String), Option<Credential>>>,
+    ambient: Option<Ambient>,
 }
 
 impl Keychain {
@@ -120,6 +124,7 @@ impl Keychain {
         for path in file_paths(&variable) {
             keychain.add_file(&path)?;
         }
+        keychain.ambient = Some(Ambient::new(&variable));
         Ok(keychain)
     }
 
@@ -144,6 +149,7 @@ impl Keychain {
     pub(crate) fn may_know(&self, registry: &str) -> bool {
         auth_file::names_host(self.headers.keys(), registry)
             || self.files.iter().any(|(_, file)| file.may_know(registry))
+            || self.ambient.as_ref().is_some_and(|ambient| ambient.may_know(registry))
     }
 
     /// The credential for a repository of a registry, [`Credential::Anonymous`] when none is known.
@@ -160,7 +166,8 @@ impl Keychain {
                 return Ok(credential);
             }
         }
-        Ok(Credential::Anonymous)
+        let ambient = self.ambient.as_ref().and_then(|ambient| ambient.credential(registry));
+        Ok(ambient.unwrap_or(Credential::Anonymous))
     }
 
     fn in_file(

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 /// `/etc/hosts` and the servers of `/etc/resolv.conf`; without that file nothing is asked anywhere else.
 #[derive(Clone, Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     resolver: Arc<OnceCell<TokioResolver>>,
 }
 

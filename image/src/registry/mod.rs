@@ -38,6 +38,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use auth::Authenticator;
 use clients::Clients;
 use config_cache::ConfigCache;
+pub(crate) use dns::Names;
 pub use error::RegistryError;
 use manifests::KnownManifests;
 pub use mirrors::{Mirrors, MirrorsError};
