@@ -136,6 +136,28 @@ impl Layout {
         self.write_index(&index)
     }
 
+    /// Puts a manifest under a name, as [`ImageStore::put_manifest`], though layers of it may be missing.
+    pub(crate) fn put_without_layers(
+        &self,
+        reference: &Reference,
+        manifest: &Manifest,
+    ) -> Result<(), StoreError> {
+        let _lock = self.lock()?;
+        if let Some(image) = manifest.as_image()
+            && !self.touch_blob(&image.config)?
+        {
+            let (reference, digest) = (reference.familiar(), image.config.digest);
+            return Err(StoreError::NotFoundBlob { reference, digest });
+        }
+        let descriptor = manifest.descriptor();
+        if !self.touch_blob(&descriptor)? {
+            self.store_blob(&descriptor, &BlobSource::Bytes(manifest.raw().clone()))?;
+        }
+        let mut index = self.index()?;
+        index::put(&mut index, &self.name_of(reference), descriptor);
+        self.write_index(&index)
+    }
+
     fn blobs(&self) -> PathBuf {
         self.root.join("blobs/sha256")
     }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::layout::LayoutName;
 use crate::reference::DOCKER_HUB;
 use crate::{
-    BlobOutcome, BlobSource, Descriptor, Digest, Image, ImageStore, Layout, Manifest, Platform, Reference,
-    StoreError,
+    BlobOutcome, BlobSource, Descriptor, Digest, Image, ImageStore, Layout, Manifest, MediaType, Platform,
+    Reference, StoreError,
 };
 
 /// How the directory of Docker Hub is called: platforms make it with go-containerregistry, which says so.
@@ -98,7 +98,16 @@ impl ImageStore for LayoutDirectory {
         source: &BlobSource,
         mount_from: Option<&Reference>,
     ) -> Result<BlobOutcome, StoreError> {
-        self.make(reference)?.write_blob(reference, blob, source, mount_from)
+        match self.make(reference)?.write_blob(reference, blob, source, mount_from) {
+            // Platforms leave layers of run images out of their layouts, and want them nowhere else.
+            Err(StoreError::NotFoundBlob { .. })
+                if matches!((source, &blob.media_type), (BlobSource::Lazy(_), MediaType::Layer(..))) =>
+            {
+                tracing::debug!("the layer {} is missing, and stays so", blob.digest);
+                Ok(BlobOutcome::Present)
+            }
+            other => other,
+        }
     }
 
     /// Into the layout of the name, where the image is that needs it.
@@ -111,7 +120,7 @@ impl ImageStore for LayoutDirectory {
         self.path_of(one) == self.path_of(other)
     }
 
-    /// Makes the image the only one of its layout.
+    /// Makes the image the only one of its layout. Layers may be missing where they were missing before.
     fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError> {
         let layout = self.make(reference)?;
         layout.update(|index| {
@@ -119,7 +128,10 @@ impl ImageStore for LayoutDirectory {
             index.manifests.clear();
             Ok(others)
         })?;
-        layout.put_manifest(reference, manifest)
+        match manifest.as_image() {
+            Some(_) => layout.put_without_layers(reference, manifest),
+            None => layout.put_manifest(reference, manifest),
+        }
     }
 
     fn check_write(&self, reference: &Reference) -> Result<(), StoreError> {
@@ -129,7 +141,48 @@ impl ImageStore for LayoutDirectory {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::{BlobOpener, Config, ImageManifest, LayerFormat, ManifestFormat};
+
+    /// A run image without its layer, and an image on it that has one of its own.
+    #[test]
+    fn layers_that_are_missing_stay_missing() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = LayoutDirectory::new(root.path());
+        let (run, app): (Reference, Reference) = ("run:1".parse().unwrap(), "app:1".parse().unwrap());
+        let layer = |text: &str| {
+            let kind = MediaType::Layer(ManifestFormat::Oci, LayerFormat::Tar);
+            Descriptor::new(kind, Digest::of(text.as_bytes()), text.len() as u64)
+        };
+        let config = Config::new(&Platform::linux("amd64"));
+        let bytes = config.to_bytes();
+        let kind = MediaType::Config(ManifestFormat::Oci);
+        let descriptor = Descriptor::new(kind, Digest::of(&bytes), bytes.len() as u64);
+        let image =
+            |layers| Manifest::image(ImageManifest::new(ManifestFormat::Oci, descriptor.clone(), layers));
+        let base = image(vec![layer("base")]);
+        let image_of_run = Image { reference: run.clone(), manifest: base, config, index: None };
+        directory.make(&run).unwrap().put_sparse(&run, &image_of_run).unwrap();
+
+        let manifest = image(vec![layer("base"), layer("own")]);
+        let store: Arc<dyn ImageStore> = Arc::new(directory.clone());
+        let lazy = BlobSource::Lazy(BlobOpener::of(store, run, layer("base")));
+        assert!(directory.put_manifest(&app, &manifest).is_err(), "the configuration must be there");
+        for (blob, source) in [
+            (layer("base"), lazy),
+            (layer("own"), BlobSource::Bytes("own".into())),
+            (descriptor.clone(), BlobSource::Bytes(bytes)),
+        ] {
+            directory.write_blob(&app, &blob, &source, None).unwrap();
+        }
+        directory.put_manifest(&app, &manifest).unwrap();
+        let found = directory.resolve(&app, &Platform::linux("amd64")).unwrap().unwrap();
+        assert_eq!(found.manifest, manifest);
+        assert!(!directory.has_blob(&app, layer("base").digest).unwrap());
+        assert!(directory.has_blob(&app, layer("own").digest).unwrap());
+    }
 
     #[test]
     fn paths_are_those_of_the_platform_specification() {

@@ -110,6 +110,8 @@ pub(super) struct ImageSpec {
     pub(super) working_dir: Option<String>,
     /// Docker's media types.
     pub(super) docker: bool,
+    /// Its layout has no layers.
+    pub(super) sparse: bool,
     /// Each with its files; one with `/etc/os-release` when there are none.
     pub(super) layers: Vec<Texts>,
 }

@@ -13,6 +13,13 @@ use super::case::ImageSpec;
 /// Writes the image into a layout of its own.
 pub(super) fn write(folder: &Path, spec: &ImageSpec) {
     let _ = Layout::open(folder).image("image", config(spec, &[]), &layers(spec));
+    let blobs = std::fs::read_dir(folder.join("blobs/sha256")).expect("the blobs of the layout");
+    for blob in blobs.map(|blob| blob.expect("a blob").path()).filter(|_| spec.sparse) {
+        // What is no JSON is a layer.
+        if std::fs::read(&blob).expect("a blob")[0] != b'{' {
+            std::fs::remove_file(blob).expect("a layer that can be removed");
+        }
+    }
 }
 
 /// Puts the image into a registry.
