@@ -12,6 +12,7 @@
 mod compress;
 mod entry;
 mod error;
+mod folder;
 pub(crate) mod header;
 mod load;
 mod pattern;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::folder::Folder;
 use super::stat::Stat;
 
 /// One entry of a layer's tar.
@@ -23,6 +24,8 @@ pub struct Entry {
     pub xattrs: Vec<(String, Vec<u8>)>,
     /// What the file system said about it, when it was found there.
     pub(crate) stat: Option<Stat>,
+    /// The directory of the host that it is in, while that is open.
+    pub(crate) folder: Option<Folder>,
 }
 
 /// What an entry is.
@@ -100,7 +103,7 @@ impl Entry {
     }
 
     pub(crate) fn new(path: impl Into<PathBuf>, mode: u32, kind: EntryKind) -> Self {
-        Self { path: path.into(), mode, uid: 0, gid: 0, kind, xattrs: Vec::new(), stat: None }
+        Self { path: path.into(), mode, uid: 0, gid: 0, kind, xattrs: Vec::new(), stat: None, folder: None }
     }
 }
 

@@ -2,14 +2,18 @@
 //! else, and small files cost a round trip each.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::Read as _;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
 
 use super::entry::{Content, Entry, EntryKind};
 use super::error::LayerError;
+use super::folder::{self, Folder};
+use super::stat::Stat;
 
 /// Files up to this size are read into memory; larger ones are opened, and read when their turn comes.
 const SMALL: u64 = 256 << 10;
@@ -43,9 +47,33 @@ impl Batch {
         self.entries.is_empty()
     }
 
+    /// Reads the small files into one piece of memory.
     pub(super) fn load(self) -> Result<Vec<Loaded>, LayerError> {
-        self.entries.into_iter().map(Loaded::new).collect()
+        // One byte more: a file that has grown by one is found out without another question.
+        let mut bytes = Vec::with_capacity(self.bytes as usize + 1);
+        let read = self.entries.into_iter().map(|entry| {
+            let read = match &entry.kind {
+                EntryKind::File(Content::Bytes(bytes)) => Read::Done(LoadedContent::Bytes(bytes.clone())),
+                EntryKind::File(Content::Host { path, .. }) => read(&entry, path, &mut bytes)?,
+                _ => Read::Done(LoadedContent::None),
+            };
+            Ok((entry, read))
+        });
+        let read: Vec<(Entry, Read)> = read.collect::<Result<_, LayerError>>()?;
+        let bytes = Bytes::from(bytes);
+        let content = |read| match read {
+            Read::Small(range) => LoadedContent::Bytes(bytes.slice(range)),
+            Read::Done(content) => content,
+        };
+        Ok(read.into_iter().map(|(entry, read)| Loaded { entry, content: content(read) }).collect())
     }
+}
+
+/// What was read for an entry.
+enum Read {
+    /// Its bytes, in the memory of the batch.
+    Small(Range<usize>),
+    Done(LoadedContent),
 }
 
 /// An entry with its content at hand.
@@ -61,15 +89,6 @@ pub(super) enum LoadedContent {
 }
 
 impl Loaded {
-    fn new(entry: Entry) -> Result<Self, LayerError> {
-        let content = match &entry.kind {
-            EntryKind::File(Content::Bytes(bytes)) => LoadedContent::Bytes(bytes.clone()),
-            EntryKind::File(Content::Host { path, .. }) => load(path)?,
-            _ => LoadedContent::None,
-        };
-        Ok(Self { entry, content })
-    }
-
     pub(super) fn size(&self) -> u64 {
         match &self.content {
             LoadedContent::None => 0,
@@ -79,17 +98,38 @@ impl Loaded {
     }
 }
 
-fn load(path: &Path) -> Result<LoadedContent, LayerError> {
-    let mut file = OpenFile::open(path)?;
+fn read(entry: &Entry, path: &Path, bytes: &mut Vec<u8>) -> Result<Read, LayerError> {
+    let start = bytes.len();
+    let file = open(entry.folder.as_ref(), path)?;
+    if entry.stat.is_some_and(|stat| stat.size <= SMALL && is_read(&file, &stat, bytes)) {
+        return Ok(Read::Small(start..bytes.len()));
+    }
+    // Somebody wrote to it since it was found: what it is now is as good.
+    bytes.truncate(start);
+    let mut file = OpenFile::of(file, path)?;
     if file.state.size > SMALL {
         // Only advice: where it is refused, the file is read without it.
         let _ = rustix::fs::fadvise(&file.file, 0, None, rustix::fs::Advice::Sequential);
-        return Ok(LoadedContent::File(file));
+        return Ok(Read::Done(LoadedContent::File(file)));
     }
-    let mut bytes = vec![0; file.state.size as usize];
-    file.read_exact(&mut bytes)?;
+    file.read_to(bytes, file.state.size)?;
     file.finish()?;
-    Ok(LoadedContent::Bytes(bytes.into()))
+    Ok(Read::Small(start..bytes.len()))
+}
+
+/// Reads the file in one call of the kernel's; whether it is whole and still what it was when it was found.
+fn is_read(file: &File, found: &Stat, bytes: &mut Vec<u8>) -> bool {
+    let size = found.size as usize;
+    bytes.reserve(size + 1);
+    let read = rustix::io::read(file, rustix::buffer::spare_capacity(bytes));
+    read == Ok(size) && file.metadata().is_ok_and(|now| Stat::of(&now) == *found)
+}
+
+fn open(folder: Option<&Folder>, path: &Path) -> Result<File, LayerError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let (at, name) = folder::place(folder, path);
+    let file = rustix::fs::openat(at, name, flags, Mode::empty());
+    file.map(File::from).map_err(|errno| LayerError::read(path)(errno.into()))
 }
 
 /// What tells one state of a file from another.
@@ -109,9 +149,10 @@ pub(super) struct OpenFile {
 
 impl OpenFile {
     pub(super) fn open(path: &Path) -> Result<Self, LayerError> {
-        let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
-        let open = File::options().read(true).custom_flags(flags as i32).open(path);
-        let file = open.map_err(LayerError::read(path))?;
+        Self::of(open(None, path)?, path)
+    }
+
+    fn of(file: File, path: &Path) -> Result<Self, LayerError> {
         let state = state(&file, path)?;
         Ok(Self { path: path.to_owned(), file, state })
     }
@@ -120,12 +161,13 @@ impl OpenFile {
         self.state.size
     }
 
-    /// Fills `bytes`; a file that ends before has changed.
-    pub(super) fn read_exact(&mut self, bytes: &mut [u8]) -> Result<(), LayerError> {
-        self.file.read_exact(bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => LayerError::Changed { path: self.path.clone() },
-            _ => LayerError::Read { path: self.path.clone(), source: error },
-        })
+    /// Appends the next `size` bytes of the file, for which there is room already; a file that ends before has changed.
+    pub(super) fn read_to(&mut self, bytes: &mut Vec<u8>, size: u64) -> Result<(), LayerError> {
+        match (&self.file).take(size).read_to_end(bytes) {
+            Ok(read) if read as u64 == size => Ok(()),
+            Ok(_) => Err(LayerError::Changed { path: self.path.clone() }),
+            Err(error) => Err(LayerError::Read { path: self.path.clone(), source: error }),
+        }
     }
 
     /// Checks that the file was not written to since it was opened.
@@ -162,7 +204,7 @@ mod tests {
         std::fs::write(&path, "before").unwrap();
         let mut shrunk = OpenFile::open(&path).unwrap();
         std::fs::write(&path, "b").unwrap();
-        assert!(changed(shrunk.read_exact(&mut [0; 6])));
+        assert!(changed(shrunk.read_to(&mut Vec::new(), 6)));
         let grown = OpenFile::open(&path).unwrap();
         std::fs::write(&path, "before and after").unwrap();
         assert!(changed(grown.finish()));

@@ -171,7 +171,7 @@ fn tar(loaded: &Receiver<Slot<Vec<Loaded>>>, mut chunks: Chunks) -> Result<()> {
                 LoadedContent::None => {}
                 LoadedContent::Bytes(bytes) => chunks.append(&bytes)?,
                 LoadedContent::File(mut file) => {
-                    chunks.fill(size, |space| file.read_exact(space))?;
+                    chunks.fill(size, |space, taken| file.read_to(space, taken))?;
                     file.finish()?;
                 }
             }
@@ -185,7 +185,7 @@ fn tar(loaded: &Receiver<Slot<Vec<Loaded>>>, mut chunks: Chunks) -> Result<()> {
 /// Takes the bytes of a tar that is there already.
 fn copy(path: &Path, mut chunks: Chunks) -> Result<()> {
     let mut file = OpenFile::open(path)?;
-    chunks.fill(file.size(), |space| file.read_exact(space))?;
+    chunks.fill(file.size(), |space, taken| file.read_to(space, taken))?;
     file.finish()?;
     chunks.flush()
 }
@@ -226,14 +226,12 @@ impl Chunks {
         Ok(())
     }
 
-    /// Appends `size` bytes that `read` writes straight into the chunk.
-    fn fill(&mut self, mut size: u64, mut read: impl FnMut(&mut [u8]) -> Result<()>) -> Result<()> {
+    /// Appends `size` bytes; `read` appends as many as it is told straight to the chunk.
+    fn fill(&mut self, mut size: u64, mut read: impl FnMut(&mut Vec<u8>, u64) -> Result<()>) -> Result<()> {
         while size > 0 {
-            let start = self.buffer.len();
-            let taken = size.min((CHUNK - start) as u64) as usize;
-            self.buffer.resize(start + taken, 0);
-            read(&mut self.buffer[start..])?;
-            size -= taken as u64;
+            let taken = size.min((CHUNK - self.buffer.len()) as u64);
+            read(&mut self.buffer, taken)?;
+            size -= taken;
             self.flush_full()?;
         }
         Ok(())

@@ -2,12 +2,16 @@
 //! directory sorted by bytes.
 
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, StatxFlags};
 
 use super::entry::{Content, Device, Entry, EntryKind, Ownership, ParentOwnership};
 use super::error::LayerError;
+use super::folder::{self, Folder};
 use super::stat::Stat;
 
 /// Gives every entry of a layer for directory `host`, named `name` in the image, to `emit`.
@@ -28,58 +32,86 @@ pub(super) fn tree(
     ownership: &Ownership,
     emit: &mut dyn FnMut(Entry) -> Result<(), LayerError>,
 ) -> Result<(), LayerError> {
-    let mut stack = vec![(host.to_owned(), name.to_owned())];
-    while let Some((host, name)) = stack.pop() {
-        let metadata = fs::symlink_metadata(&host).map_err(LayerError::read(&host))?;
-        if let Some(entry) = entry(&host, &name, &metadata, ownership)? {
+    let mut buffer = Vec::with_capacity(NAMES);
+    let mut open: Vec<Directory> = Vec::new();
+    let mut next = Some(Found { folder: None, host: host.to_owned(), name: name.to_owned() });
+    while let Some(found) = next {
+        let stat = found.stat()?;
+        if FileType::from_raw_mode(stat.mode).is_dir() {
+            let (folder, names) = folder::read(found.folder.as_ref(), &found.host, &mut buffer)?;
+            let (host, name, names) = (found.host.clone(), found.name.clone(), names.into_iter());
+            open.push(Directory { folder, host, name, names });
+        }
+        if let Some(entry) = entry(found, stat, ownership)? {
             emit(entry)?;
         }
-        if metadata.is_dir() {
-            // The stack is last in, first out.
-            let children = sorted_names(&host)?.into_iter().rev();
-            stack.extend(children.map(|child| (host.join(&child), name.join(&child))));
-        }
+        next = following(&mut open);
     }
     Ok(())
 }
 
-fn sorted_names(directory: &Path) -> Result<Vec<OsString>, LayerError> {
-    let read = |child: std::io::Result<fs::DirEntry>| child.map(|child| child.file_name());
-    let names = fs::read_dir(directory).and_then(|children| children.map(read).collect());
-    let mut names: Vec<OsString> = names.map_err(LayerError::read(directory))?;
-    names.sort_unstable();
-    Ok(names)
+/// The bytes of names that are read at once.
+const NAMES: usize = 32 << 10;
+
+/// A directory, and those of its children that were not visited yet.
+struct Directory {
+    folder: Option<Folder>,
+    host: PathBuf,
+    name: PathBuf,
+    names: std::vec::IntoIter<OsString>,
+}
+
+/// A file of any kind: where it is, and its name in the image.
+struct Found {
+    folder: Option<Folder>,
+    host: PathBuf,
+    name: PathBuf,
+}
+
+impl Found {
+    fn stat(&self) -> Result<Stat, LayerError> {
+        let (at, name) = folder::place(self.folder.as_ref(), &self.host);
+        let stat = rustix::fs::statx(at, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS);
+        stat.map(|stat| Stat::of_statx(&stat)).map_err(|errno| LayerError::read(&self.host)(errno.into()))
+    }
+
+    fn target(&self) -> Result<PathBuf, LayerError> {
+        let (at, name) = folder::place(self.folder.as_ref(), &self.host);
+        let target = rustix::fs::readlinkat(at, name, Vec::new());
+        let target = target.map_err(|errno| LayerError::read(&self.host)(errno.into()))?;
+        Ok(OsString::from_vec(target.into_bytes()).into())
+    }
+}
+
+/// The next child of the innermost directory that has one.
+fn following(open: &mut Vec<Directory>) -> Option<Found> {
+    while let Some(directory) = open.last_mut() {
+        if let Some(child) = directory.names.next() {
+            let (host, name) = (directory.host.join(&child), directory.name.join(&child));
+            return Some(Found { folder: directory.folder.clone(), host, name });
+        }
+        open.pop();
+    }
+    None
 }
 
 /// The entry of a file; `None` for a socket, which a layer cannot hold.
-fn entry(
-    host: &Path,
-    name: &Path,
-    metadata: &Metadata,
-    ownership: &Ownership,
-) -> Result<Option<Entry>, LayerError> {
-    let file_type = metadata.file_type();
-    let device =
-        || Device { major: rustix::fs::major(metadata.rdev()), minor: rustix::fs::minor(metadata.rdev()) };
-    let kind = if file_type.is_dir() {
-        EntryKind::Directory
-    } else if file_type.is_file() {
-        EntryKind::File(Content::Host { path: host.to_owned(), size: metadata.size() })
-    } else if file_type.is_symlink() {
-        EntryKind::Symlink(fs::read_link(host).map_err(LayerError::read(host))?)
-    } else if file_type.is_fifo() {
-        EntryKind::Fifo
-    } else if file_type.is_char_device() {
-        EntryKind::CharacterDevice(device())
-    } else if file_type.is_block_device() {
-        EntryKind::BlockDevice(device())
-    } else {
-        tracing::debug!("`{}` is a socket: left out of the layer", host.display());
-        return Ok(None);
+fn entry(found: Found, stat: Stat, ownership: &Ownership) -> Result<Option<Entry>, LayerError> {
+    let device = || Device { major: rustix::fs::major(stat.special), minor: rustix::fs::minor(stat.special) };
+    let kind = match FileType::from_raw_mode(stat.mode) {
+        FileType::Directory => EntryKind::Directory,
+        FileType::RegularFile => EntryKind::File(Content::Host { path: found.host, size: stat.size }),
+        FileType::Symlink => EntryKind::Symlink(found.target()?),
+        FileType::Fifo => EntryKind::Fifo,
+        FileType::CharacterDevice => EntryKind::CharacterDevice(device()),
+        FileType::BlockDevice => EntryKind::BlockDevice(device()),
+        FileType::Socket | FileType::Unknown => {
+            tracing::debug!("`{}` is a socket: left out of the layer", found.host.display());
+            return Ok(None);
+        }
     };
-    let mode = metadata.mode() & 0o7777;
-    let entry = Entry::new(name, mode, kind).owned_by(ownership.uid, ownership.gid);
-    Ok(Some(Entry { stat: Some(Stat::of(metadata)), ..entry }))
+    let entry = Entry::new(found.name, stat.mode & 0o7777, kind).owned_by(ownership.uid, ownership.gid);
+    Ok(Some(Entry { stat: Some(stat), folder: found.folder, ..entry }))
 }
 
 /// The entries of the parents of a directory in the image, `/` excluded, outermost first.

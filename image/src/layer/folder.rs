@@ -1,0 +1,79 @@
+//! Directories of the host that are being read. What is in one is found by its name alone: walking the whole path again
+//! for each file of a deep tree costs more than opening the file.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::fs::{CWD, Mode, OFlags, RawDir};
+
+use super::error::LayerError;
+
+/// How many directories stay open at once in this process; what is in others is found by its path.
+const MOST_OPEN: usize = 256;
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// An open directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder(Arc<Open>);
+
+#[derive(Debug)]
+struct Open(OwnedFd);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A handle is no part of what an entry is.
+impl PartialEq for Folder {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Folder {
+    /// Keeps the descriptor, unless there are too many already.
+    fn keep(descriptor: OwnedFd) -> Option<Self> {
+        let kept = OPEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+            (open < MOST_OPEN).then_some(open + 1)
+        });
+        kept.ok().map(|_| Self(Arc::new(Open(descriptor))))
+    }
+}
+
+/// How the kernel is told of `path`: by its name in the directory that it is in when that is open.
+pub(crate) fn place<'a>(folder: Option<&'a Folder>, path: &'a Path) -> (BorrowedFd<'a>, &'a OsStr) {
+    match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => (folder.0.0.as_fd(), name),
+        _ => (CWD, path.as_os_str()),
+    }
+}
+
+/// Opens the directory `path`, which is in `parent`, and reads the names in it, sorted by bytes. `buffer` is for the
+/// kernel to write to.
+pub(crate) fn read(
+    parent: Option<&Folder>,
+    path: &Path,
+    buffer: &mut Vec<u8>,
+) -> Result<(Option<Folder>, Vec<OsString>), LayerError> {
+    let (at, name) = place(parent, path);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let failed = |errno: rustix::io::Errno| LayerError::read(path)(errno.into());
+    let directory = rustix::fs::openat(at, name, flags, Mode::empty()).map_err(failed)?;
+    let mut names = Vec::new();
+    let mut entries = RawDir::new(&directory, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name.to_vec()));
+        }
+    }
+    names.sort_unstable();
+    Ok((Folder::keep(directory), names))
+}
