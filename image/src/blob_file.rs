@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,9 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::{Digest, StoreError};
+
+/// How many bytes are written before the disk is asked to begin with them.
+const FLUSHED: u64 = 8 << 20;
 
 /// The start of the names of temporary files; what is left of a killed process is found by it.
 pub(crate) const TEMPORARY: &str = ".longshore-";
@@ -38,6 +42,8 @@ pub(crate) struct BlobFile {
     temporary: NamedTempFile,
     hasher: Sha256,
     size: u64,
+    /// How many bytes the disk was asked to begin with; `None` when it need not.
+    flushed: Option<u64>,
 }
 
 impl BlobFile {
@@ -52,13 +58,30 @@ impl BlobFile {
                 break made;
             }
         };
-        Ok(Self { directory: directory.to_owned(), temporary, hasher: Sha256::new(), size: 0 })
+        Ok(Self { directory: directory.to_owned(), temporary, hasher: Sha256::new(), size: 0, flushed: None })
+    }
+
+    /// A file that will be on the disk when it gets its name: the disk begins while more is written, so that there is
+    /// little left to wait for in the end.
+    pub(crate) fn begin_durable(directory: &Path) -> Result<Self, FileError> {
+        Ok(Self { flushed: Some(0), ..Self::begin(directory)? })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
-        self.temporary.as_file_mut().write_all(bytes).map_err(FileError::at(self.temporary.path()))
+        self.temporary.as_file_mut().write_all(bytes).map_err(FileError::at(self.temporary.path()))?;
+        self.flush();
+        Ok(())
+    }
+
+    /// Linux begins to write dirty pages that are said not to be needed, and keeps them until they are written.
+    fn flush(&mut self) {
+        let Some(flushed) = self.flushed.filter(|flushed| self.size - flushed >= FLUSHED) else { return };
+        let length = NonZeroU64::new(self.size - flushed);
+        // Only advice: where it is refused, all is written at the end.
+        let _ = rustix::fs::fadvise(self.temporary.as_file(), flushed, length, rustix::fs::Advice::DontNeed);
+        self.flushed = Some(self.size);
     }
 
     pub(crate) fn digest(&self) -> Digest {

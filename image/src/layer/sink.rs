@@ -40,7 +40,8 @@ impl BlobSink {
     }
 
     pub(super) fn begin(&self) -> Result<BlobFile, LayerError> {
-        Ok(BlobFile::begin(&self.directory)?)
+        let begun = if self.durable { BlobFile::begin_durable } else { BlobFile::begin };
+        Ok(begun(&self.directory)?)
     }
 
     /// Names a blob by its digest. One that is there already is kept, and counts as used just now.

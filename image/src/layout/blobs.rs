@@ -108,7 +108,7 @@ impl Layout {
             BlobSource::Lazy(opener) => (Box::new(opener.open()?), self.blob_path(blob.digest)),
         };
         let mut reader = VerifiedReader::new(reader, blob, place.display().to_string());
-        let mut file = BlobFile::begin(&self.blobs())?;
+        let mut file = BlobFile::begin_durable(&self.blobs())?;
         let mut buffer = vec![0; 1 << 20];
         loop {
             match reader.read(&mut buffer).map_err(|error| unwrap_error(error, &place))? {
