@@ -92,6 +92,11 @@ impl BlobFile {
         self.size
     }
 
+    /// Another handle of the file, for who reads it behind the writer.
+    pub(crate) fn handle(&self) -> Result<File, FileError> {
+        self.temporary.as_file().try_clone().map_err(FileError::at(self.temporary.path()))
+    }
+
     /// Gives the file its name; with `durable`, only after its bytes are on the disk.
     pub(crate) fn finish(self, name: &str, durable: bool) -> Result<PathBuf, FileError> {
         let path = self.directory.join(name);

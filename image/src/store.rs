@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::{Config, Descriptor, Digest, Manifest, Platform, Reference, StoreError};
+use crate::{BlobFollower, Config, Descriptor, Digest, Manifest, Platform, Reference, StoreError};
 
 /// An image as it was found: its manifest for the wanted platform and its configuration.
 #[derive(Debug, Clone)]
@@ -200,6 +200,13 @@ pub trait ImageStore: Send + Sync {
     /// # Errors
     /// When the place cannot be written; the name then still points to what it pointed to.
     fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError>;
+
+    /// Who puts blobs into the repository of `reference` while they are still being made; [`ImageStore::write_blob`] then
+    /// only waits for the rest. `None` where nothing is gained by that.
+    fn follower(&self, reference: &Reference) -> Option<Arc<dyn BlobFollower>> {
+        let _ = reference;
+        None
+    }
 
     /// Whether blobs and manifests may be put into the repository of `reference`: asked before a build, so that it does
     /// not fail at its end.

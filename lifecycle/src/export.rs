@@ -102,6 +102,13 @@ pub struct ExportInput<'a> {
     pub sink: BlobSink,
 }
 
+impl ExportInput<'_> {
+    /// Where blobs of new layers are written; from there they are on their way to the target before they are complete.
+    fn sink(&self, name: &Reference) -> BlobSink {
+        self.sink.clone().followed_by(self.target.follower(name))
+    }
+}
+
 /// What was exported.
 #[derive(Debug, Clone)]
 pub struct ExportOutput {
@@ -299,7 +306,8 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     let planned = plan::plan(input, &build, previous.as_ref().map(|(_, image)| image))?;
     let form = Form::of(input.layer_format, input.manifest_format, &base)?;
     let image = previous.as_ref().map(|(_, image)| image);
-    let made = layers::make(planned.layers, image, form.family, form.layers.first(), &input.sink)?;
+    let sink = input.sink(names.first().ok_or(ExportError::NoImage)?);
+    let made = layers::make(planned.layers, image, form.family, form.layers.first(), &sink)?;
     let made: Vec<_> = extension_layers.into_iter().chain(made).collect();
     let config = config::make(input, (&base, base_config), &build, planned.stores, &made, &entrypoint)?;
     let parts = Parts { base: &base, previous: previous.as_ref(), made: &made, config: config.to_bytes() };

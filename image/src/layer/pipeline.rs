@@ -15,9 +15,8 @@ use super::compress::Compressor;
 use super::error::LayerError;
 use super::header;
 use super::load::{Batch, Loaded, LoadedContent, OpenFile};
-use super::sink::{BlobSink, WrittenBlob};
+use super::sink::{BlobSink, NewBlob, WrittenBlob};
 use super::{LayerDigest, LayerSource};
-use crate::blob_file::BlobFile;
 use crate::stat_index::{Fingerprint, Fingerprinter};
 use crate::{DiffId, LayerFormat};
 
@@ -282,7 +281,7 @@ fn compress_chunks(format: LayerFormat, jobs: &Receiver<Job<Chunk, Compressed>>)
     });
 }
 
-fn write(compressed: &Receiver<Slot<Compressed>>, sink: &BlobSink) -> Result<BlobFile> {
+fn write(compressed: &Receiver<Slot<Compressed>>, sink: &BlobSink) -> Result<NewBlob> {
     let mut blob = sink.begin()?;
     for slot in compressed {
         match slot.recv().map_err(stopped)?? {

@@ -1,30 +1,37 @@
 //! Where the blobs of new layers are written: files that are named by their digests, each complete or not there.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, fs};
 
 use super::error::LayerError;
 use crate::Digest;
 use crate::blob_file::{BlobFile, FileError};
+use crate::growing::{BlobFollower, Grower, GrowingBlob};
+
+/// From how many bytes on a blob is followed while it is written. What is smaller is one chunk of tar, or hardly more, and
+/// done before anything could be made of it.
+const FOLLOWED: u64 = 1 << 20;
 
 /// A directory that blobs are written into, under the 64 hexadecimal digits of their digests.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct BlobSink {
     directory: PathBuf,
     durable: bool,
+    follower: Option<Arc<dyn BlobFollower>>,
 }
 
 impl BlobSink {
     /// A directory, which exists. Blobs are synced to the disk before they get their name.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), durable: true }
+        Self { directory: directory.into(), durable: true, follower: None }
     }
 
     /// A directory that lives no longer than the process: blobs are not synced.
     #[must_use]
     pub fn scratch(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), durable: false }
+        Self { directory: directory.into(), durable: false, follower: None }
     }
 
     /// The directory.
@@ -39,21 +46,60 @@ impl BlobSink {
         self.directory.join(digest.hex())
     }
 
-    pub(super) fn begin(&self) -> Result<BlobFile, LayerError> {
+    /// The same directory; whoever is given here learns of the larger blobs while they are being written.
+    #[must_use]
+    pub fn followed_by(self, follower: Option<Arc<dyn BlobFollower>>) -> Self {
+        Self { follower, ..self }
+    }
+
+    pub(super) fn begin(&self) -> Result<NewBlob, LayerError> {
         let begun = if self.durable { BlobFile::begin_durable } else { BlobFile::begin };
-        Ok(begun(&self.directory)?)
+        Ok(NewBlob { file: begun(&self.directory)?, follower: self.follower.clone(), grower: None })
     }
 
     /// Names a blob by its digest. One that is there already is kept, and counts as used just now.
-    pub(super) fn finish(&self, blob: BlobFile) -> Result<WrittenBlob, LayerError> {
-        let (digest, size) = (blob.digest(), blob.size());
+    pub(super) fn finish(&self, blob: NewBlob) -> Result<WrittenBlob, LayerError> {
+        let NewBlob { file, grower, .. } = blob;
+        let (digest, size) = (file.digest(), file.size());
         let path = self.path(digest);
         if fs::metadata(&path).is_ok_and(|known| known.len() == size) {
             touch(&path);
         } else {
-            blob.finish(&digest.hex(), self.durable)?;
+            file.finish(&digest.hex(), self.durable)?;
+        }
+        if let Some(grower) = grower {
+            grower.complete(digest, size);
         }
         Ok(WrittenBlob { digest, size, path })
+    }
+}
+
+impl fmt::Debug for BlobSink {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("BlobSink").field(&self.directory).finish()
+    }
+}
+
+/// A blob that is being written; dropped before its end, it leaves nothing.
+pub(super) struct NewBlob {
+    file: BlobFile,
+    /// Who is to be told of it, until it was.
+    follower: Option<Arc<dyn BlobFollower>>,
+    grower: Option<Grower>,
+}
+
+impl NewBlob {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
+        self.file.write(bytes)?;
+        let size = self.file.size();
+        if let Some(grower) = &self.grower {
+            grower.grow(size);
+        } else if let Some(follower) = self.follower.take_if(|_| size >= FOLLOWED) {
+            let (grower, blob) = GrowingBlob::new(self.file.handle()?, size);
+            self.grower = Some(grower);
+            follower.follow(blob);
+        }
+        Ok(())
     }
 }
 

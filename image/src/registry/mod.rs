@@ -26,6 +26,7 @@ mod retry;
 mod scope;
 mod small_blob;
 mod sources;
+mod stream;
 mod transport;
 mod upload;
 
@@ -48,13 +49,15 @@ use request::Request;
 pub use request::Timeouts;
 pub use retry::RetryPolicy;
 use scope::Access;
+use stream::{Sender, Streams};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 use transport::Transport;
 
 use crate::keychain::Keychain;
 use crate::{
-    BlobOutcome, BlobSource, Descriptor, Digest, Image, ImageStore, Manifest, Platform, Reference, StoreError,
+    BlobFollower, BlobOutcome, BlobSource, Descriptor, Digest, Image, ImageStore, Manifest, Platform,
+    Reference, StoreError,
 };
 
 /// How registries are reached.
@@ -111,6 +114,7 @@ struct Core {
     failed_mirrors: mirrors::Failed,
     configs: ConfigCache,
     manifests: KnownManifests,
+    streams: Streams,
     remotes: Mutex<HashMap<String, Arc<OnceCell<Arc<Remote>>>>>,
 }
 
@@ -171,6 +175,7 @@ impl Registry {
             failed_mirrors: mirrors::Failed::default(),
             configs: ConfigCache::new(config.config_cache),
             manifests: KnownManifests::default(),
+            streams: Streams::default(),
             remotes: Mutex::default(),
         };
         let handle = runtime.handle().clone();
@@ -327,6 +332,11 @@ impl ImageStore for Registry {
             }
         })?;
         Ok(())
+    }
+
+    fn follower(&self, reference: &Reference) -> Option<Arc<dyn BlobFollower>> {
+        let (core, handle) = (Arc::clone(&self.core), self.handle.clone());
+        Some(Arc::new(Sender { core, handle, place: reference.clone() }))
     }
 
     fn check_write(&self, reference: &Reference) -> Result<(), StoreError> {

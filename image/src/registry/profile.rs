@@ -16,6 +16,7 @@ pub struct Profile {
     name: String,
     hosts: Vec<String>,
     chunks: Option<Sourced<Chunks>>,
+    streams: Option<Sourced<bool>>,
     chunk_bytes: Option<Sourced<u64>>,
     whole_bytes: Option<Sourced<u64>>,
     referrers: Option<Sourced<bool>>,
@@ -124,6 +125,8 @@ fn is_host(pattern: &str, host: &str) -> bool {
 pub(super) struct Portions {
     /// Whether several requests may carry one blob.
     pub(super) chunks_allowed: bool,
+    /// Whether a request may carry a blob that is still being made, and so has no length.
+    pub(super) streams: bool,
     /// The largest of these.
     pub(super) chunk: u64,
     /// The largest blob that is sent in one request.
@@ -138,6 +141,7 @@ impl Portions {
             chunks_allowed: !profile
                 .and_then(|known| known.chunks.as_ref())
                 .is_some_and(|chunks| chunks.value == Chunks::Never),
+            streams: profile.and_then(|known| known.streams.as_ref()).is_none_or(|known| known.value),
             chunk: number(profile.and_then(|known| known.chunk_bytes.as_ref()), CHUNK_BYTES),
             whole: number(profile.and_then(|known| known.whole_bytes.as_ref()), u64::MAX),
         }
@@ -158,7 +162,8 @@ mod tests {
         let file: File = toml::from_str(include_str!("profiles.toml")).unwrap();
         assert_eq!(file.registry.len(), Profile::all().len());
         for profile in &file.registry {
-            let booleans = [&profile.referrers, &profile.deletes, &profile.oci, &profile.docker];
+            let booleans =
+                [&profile.streams, &profile.referrers, &profile.deletes, &profile.oci, &profile.docker];
             let mut sources: Vec<&str> =
                 booleans.into_iter().flatten().map(|known| known.source.as_str()).collect();
             sources.extend(profile.chunks.as_ref().map(|known| known.source.as_str()));
@@ -184,6 +189,24 @@ mod tests {
         ];
         for (host, expected) in table {
             assert_eq!(Profile::of(host).map(Profile::name), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn blobs_are_not_sent_while_they_are_made_where_a_request_needs_a_length() {
+        let table = [
+            ("europe-docker.pkg.dev", false),
+            ("gcr.io", false),
+            ("1.dkr.ecr.eu-west-1.amazonaws.com", false),
+            ("ghcr.io", false),
+            ("team.azurecr.io", false),
+            ("docker.io", true),
+            ("registry.fly.io", true),
+            ("registry.example", true),
+        ];
+        for (host, expected) in table {
+            let portions = Portions::of(host);
+            assert_eq!(portions.streams && portions.chunks_allowed, expected, "{host}");
         }
     }
 

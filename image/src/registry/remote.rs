@@ -31,6 +31,8 @@ pub(super) struct Remote {
     wants_chunks: AtomicBool,
     /// Whether it took chunks and lost them.
     loses_chunks: AtomicBool,
+    /// Whether it did not take a blob that was sent while it was made.
+    refuses_streams: AtomicBool,
     /// Whether it opened an upload where a blob was to be mounted.
     refuses_mounts: AtomicBool,
     /// Whether it opened an upload where a blob came with the request that opens one.
@@ -84,6 +86,7 @@ impl Remote {
             wants_chunks: AtomicBool::new(false),
             loses_chunks: AtomicBool::new(false),
             refuses_mounts: AtomicBool::new(false),
+            refuses_streams: AtomicBool::new(false),
             wants_uploads: AtomicBool::new(false),
             portions: Portions::of(registry),
         }
@@ -149,6 +152,18 @@ impl Remote {
 
     pub(super) fn note_loses_chunks(&self) {
         self.loses_chunks.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a blob may be sent while it is made.
+    pub(super) fn streams(&self) -> bool {
+        let portions = self.portions();
+        let refuses =
+            self.refuses_streams.load(Ordering::Relaxed) || self.wants_chunks.load(Ordering::Relaxed);
+        portions.streams && portions.chunks_allowed && !refuses
+    }
+
+    pub(super) fn note_refuses_streams(&self) {
+        self.refuses_streams.store(true, Ordering::Relaxed);
     }
 
     /// Whether mounting is tried before the registry is asked for the blob.

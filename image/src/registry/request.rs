@@ -13,6 +13,7 @@ use super::endpoint;
 use super::error::RegistryError;
 use super::failure::Failure;
 use super::payload::BlobPayload;
+use super::stream::Tail;
 
 /// How long is waited for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,7 @@ pub(super) enum Payload {
     Bytes(Bytes),
     Form(Vec<(&'static str, String)>),
     Blob(BlobPayload),
+    Growing(Tail),
 }
 
 /// A request that can be made several times.
@@ -101,6 +103,7 @@ impl Request {
         }
         let sent = Arc::new(AtomicU64::new(0));
         let mut expected = 0;
+        let alive = Arc::new(());
         builder = match &self.payload {
             // Some registries want a length even of nothing.
             Payload::None if matches!(self.method, Method::GET | Method::HEAD) => builder,
@@ -118,6 +121,9 @@ impl Request {
                 let stream = blob.stream(Arc::clone(&sent))?;
                 builder.header(CONTENT_LENGTH, blob.length).body(reqwest::Body::wrap_stream(stream))
             }
+            Payload::Growing(tail) => {
+                builder.body(reqwest::Body::wrap_stream(tail.stream(Arc::downgrade(&alive))))
+            }
         };
         let watch = self.watch(&sent, expected, timeouts);
         tokio::select! {
@@ -130,6 +136,10 @@ impl Request {
 
     /// Ends with an error when the request stalls.
     async fn watch(&self, sent: &AtomicU64, expected: u64, timeouts: &Timeouts) -> RegistryError {
+        if let Payload::Growing(tail) = &self.payload {
+            let period = tail.stalls(timeouts).await;
+            return RegistryError::Stalled { request: self.name(), period, rate: timeouts.stall_rate };
+        }
         let mut before = 0;
         while before < expected {
             tokio::time::sleep(timeouts.stall).await;

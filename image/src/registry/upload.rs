@@ -79,6 +79,9 @@ impl Core {
         if let Some(reason) = acceptable::refusal_of_blob(blob) {
             return Err(RegistryError::Unacceptable { reference: reference.familiar(), reason });
         }
+        if let Some(outcome) = self.streamed(reference, blob).await {
+            return Ok(outcome);
+        }
         let remote = self.remote(reference).await?;
         let is_elsewhere = |from: &&Reference| {
             from.registry() == reference.registry() && from.repository() != reference.repository()
@@ -172,7 +175,7 @@ impl Core {
         let scope = Scope::new(reference.repository(), Access::Push);
         let answer = remote.send(&request, &scope, self.context()).await?;
         if answer.status() == StatusCode::CREATED {
-            check_stored(remote, &scope, blob, answer.headers())?;
+            check_stored(remote, &scope, blob.digest, answer.headers())?;
             return Ok(Begun::Done);
         }
         remote.note_wants_uploads();
@@ -247,7 +250,7 @@ impl Core {
         self.session(remote, scope, &request, &answer)
     }
 
-    fn session<'a>(
+    pub(super) fn session<'a>(
         &'a self,
         remote: &'a Remote,
         scope: Scope,
@@ -273,15 +276,15 @@ enum Begun<'a> {
 fn check_stored(
     remote: &Remote,
     scope: &Scope,
-    blob: &Descriptor,
+    digest: Digest,
     headers: &HeaderMap,
 ) -> Result<(), RegistryError> {
     let stored = headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
     match stored.and_then(|text| text.parse::<Digest>().ok()) {
-        Some(stored) if stored != blob.digest => Err(RegistryError::Content {
+        Some(stored) if stored != digest => Err(RegistryError::Content {
             registry: remote.registry().to_owned(),
             repository: scope.repository.clone(),
-            expected: blob.digest,
+            expected: digest,
             what: format!("it stored {stored}"),
         }),
         _ => Ok(()),
@@ -302,19 +305,19 @@ impl Session<'_> {
     async fn send(&mut self, blob: &Descriptor, payload: &BlobPayload) -> Result<(), Failed> {
         if self.remote.splits(payload.length) {
             self.send_chunks(payload, 0).await?;
-            return self.close(blob, None).await;
+            return self.close(blob.digest, None).await;
         }
-        self.close(blob, Some(payload)).await
+        self.close(blob.digest, Some(payload)).await
     }
 
     /// The closing `PUT`, with the whole blob when nothing was sent before.
     pub(super) async fn close(
         &mut self,
-        blob: &Descriptor,
+        digest: Digest,
         payload: Option<&BlobPayload>,
     ) -> Result<(), Failed> {
         let mut url = self.location.clone();
-        url.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+        url.query_pairs_mut().append_pair("digest", &digest.to_string());
         let mut request = Request::new(Method::PUT, url)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         if let Some(payload) = payload {
@@ -330,7 +333,7 @@ impl Session<'_> {
             }
             _ => {}
         }
-        Ok(check_stored(self.remote, &self.scope, blob, answer.headers())?)
+        Ok(check_stored(self.remote, &self.scope, digest, answer.headers())?)
     }
 
     /// Asks how much has arrived, and sends the rest; `false` when the upload has to start again.
@@ -355,7 +358,7 @@ impl Session<'_> {
         }
         tracing::debug!("the upload of {} goes on after {arrived} bytes", blob.digest);
         let sent = match self.send_chunks(payload, arrived).await {
-            Ok(()) => self.close(blob, None).await,
+            Ok(()) => self.close(blob.digest, None).await,
             Err(failed) => Err(failed),
         };
         match sent {

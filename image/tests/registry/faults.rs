@@ -5,6 +5,7 @@ mod downloads;
 mod hostile;
 mod listing;
 mod requests;
+mod streams;
 mod uploads;
 
 use std::sync::Arc;

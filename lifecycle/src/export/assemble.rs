@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use longshore_image::convert::{self, Compression, ImageLayer};
 use longshore_image::{
-    BlobOpener, BlobSource, Descriptor, Image, ImageManifest, LayerFormat, LayerFormats, Manifest,
+    BlobOpener, BlobSink, BlobSource, Descriptor, Image, ImageManifest, LayerFormat, LayerFormats, Manifest,
     ManifestContent, ManifestFormat, MediaType, Reference, ZSTD_ANNOTATION,
 };
 use rayon::prelude::*;
@@ -46,8 +46,9 @@ pub(super) fn publish(
     form: Form,
 ) -> Result<Manifest, ExportError> {
     let previous = parts.previous.map(|(reference, image)| (reference, image));
+    let sink = &names.first().map_or_else(|| input.sink.clone(), |name| input.sink(name));
     let layers = parts.list(input, form.existing, form.existing)?;
-    let first = variant(input, layers, previous, form.family, &parts.config)?;
+    let first = variant(input, layers, previous, form.family, &parts.config, sink)?;
     if form.layers != LayerFormats::Dual {
         let Variant { manifest, uploads } = first;
         let publication = Publication {
@@ -64,7 +65,7 @@ pub(super) fn publish(
     let layers = parts.list(input, Compression::Kept, Compression::All(LayerFormat::TarZstd))?;
     let previous = zstd_of(input, parts.previous)?;
     let previous = previous.as_ref().map(|(reference, image)| (reference, image));
-    let second = variant(input, layers, previous, form.family, &parts.config)?;
+    let second = variant(input, layers, previous, form.family, &parts.config, sink)?;
     let platform = parts.base.image.config.platform();
     let both = [(platform.clone(), &first.manifest), (platform, &second.manifest)];
     let index = Manifest::index(convert::image_index(&both, form.family));
@@ -131,9 +132,12 @@ fn variant(
     previous: Option<(&Reference, &Image)>,
     family: ManifestFormat,
     config: &Bytes,
+    sink: &BlobSink,
 ) -> Result<Variant, ExportError> {
-    let parts: Vec<Part> =
-        parts.into_par_iter().map(|part| convert(input, part, previous, family)).collect::<Result<_, _>>()?;
+    let parts: Vec<Part> = parts
+        .into_par_iter()
+        .map(|part| convert(input, part, previous, family, sink))
+        .collect::<Result<_, _>>()?;
     let (config, config_upload) = Upload::config(config.clone(), family);
     let descriptors = parts.iter().map(|part| part.layer.descriptor.clone()).collect();
     let manifest = Manifest::image(ImageManifest::new(family, config, descriptors));
@@ -153,6 +157,7 @@ fn convert(
     part: Part,
     previous: Option<(&Reference, &Image)>,
     family: ManifestFormat,
+    sink: &BlobSink,
 ) -> Result<Part, ExportError> {
     let format = convert::wanted_format(&part.layer.descriptor, part.compression, family);
     if format.is_none_or(|format| convert::format_of(&part.layer.descriptor.media_type) == Some(format)) {
@@ -173,7 +178,7 @@ fn convert(
     if let BlobSource::Lazy(_) = part.layer.source {
         tracing::info!("Converting layer {} of an image that is there already", part.layer.diff_id);
     }
-    let layer = convert::layer(part.layer, part.compression, family, &input.sink)?;
+    let layer = convert::layer(part.layer, part.compression, family, sink)?;
     Ok(Part { layer, mount_from: None, ..part })
 }
 

@@ -32,6 +32,25 @@ pub enum Fault {
     WholeLimit(u64),
     /// A chunk but the first is accepted, and dropped.
     DropsChunks,
+    /// A request without a length is accepted, and dropped; whether the answer tells that nothing has arrived.
+    DropsStreams {
+        /// Whether it tells.
+        tells: bool,
+    },
+    /// The body of an upload's request is not read any more after so many bytes, and there is no answer.
+    StallsUpload {
+        /// The bytes that are read.
+        after: usize,
+        /// For how many requests.
+        times: u32,
+    },
+    /// Requests whose answer does not depend on their bodies are answered before these are read.
+    AnswersEarly,
+    /// Blobs that were sent are said to be something else.
+    WrongBlobDigest {
+        /// For how many requests.
+        times: u32,
+    },
     /// `Range` is ignored in downloads.
     IgnoresRange,
     /// Blobs have tags that do not promise the same bytes.
@@ -108,6 +127,8 @@ impl Fault {
         | Self::Reset { times, .. }
         | Self::CutUpload { times, .. }
         | Self::CutDownload { times, .. }
+        | Self::StallsUpload { times, .. }
+        | Self::WrongBlobDigest { times }
         | Self::FlipsBits { times } = &mut faults[index]
         {
             *times -= 1;

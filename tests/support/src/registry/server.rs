@@ -42,16 +42,19 @@ async fn answer(state: Shared, request: Request) -> Response<Body> {
     let early = before_body(&mut lock(&state), &head, &logged);
     if let Some(early) = early {
         logged.status = early.as_ref().map_or(0, |response| response.status().as_u16());
-        lock(&state).log.push(logged);
-        let early = early.unwrap_or_else(|| cut_connection());
+        let is_patient = early.is_some() && !lock(&state).has(&Fault::AnswersEarly);
         // An answer before the end of the body may not reach a client that still sends.
         let mut chunks = body.into_data_stream();
-        while let Some(Ok(_)) = chunks.next().await {}
-        return early;
+        while let Some(Ok(chunk)) = if is_patient { chunks.next().await } else { None } {
+            logged.received += chunk.len() as u64;
+        }
+        lock(&state).log.push(logged);
+        return early.unwrap_or_else(|| cut_connection());
     }
     let body = match read(&state, &head.method, head.uri.path(), body).await {
-        Some(body) => body,
-        None => {
+        Ok(body) => body,
+        Err(received) => {
+            logged.received = received as u64;
             lock(&state).log.push(logged);
             cut_connection()
         }
@@ -99,26 +102,32 @@ fn before_body(
     authentication::refuse(state, &head.headers, &scope.unwrap_or_default()).map(Some)
 }
 
-/// The body, unless the connection is to be cut in it: then what arrived is kept by the upload.
-async fn read(state: &Shared, method: &Method, path: &str, body: Body) -> Option<Bytes> {
+/// The body, unless the connection is to be cut in it: then how much arrived, which is kept by the upload.
+async fn read(state: &Shared, method: &Method, path: &str, body: Body) -> Result<Bytes, usize> {
     let upload = path.split("/blobs/uploads/").nth(1).filter(|id| !id.is_empty());
-    let limit = upload.filter(|_| matches!(*method, Method::PUT | Method::PATCH)).and_then(|_| {
-        let is_cut = |fault: &Fault| matches!(fault, Fault::CutUpload { .. });
-        let fault = Fault::strikes(&mut lock(state).faults, is_cut)?;
-        if let Fault::CutUpload { after, .. } = fault { Some(after) } else { None }
+    let breaks = upload.filter(|_| matches!(*method, Method::PUT | Method::PATCH)).and_then(|_| {
+        let is_meant = |fault: &Fault| matches!(fault, Fault::CutUpload { .. } | Fault::StallsUpload { .. });
+        match Fault::strikes(&mut lock(state).faults, is_meant)? {
+            Fault::CutUpload { after, .. } => Some((after, false)),
+            Fault::StallsUpload { after, .. } => Some((after, true)),
+            _ => None,
+        }
     });
     let mut bytes = BytesMut::new();
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        bytes.extend_from_slice(&chunk.ok()?);
-        if let Some(limit) = limit.filter(|limit| bytes.len() >= *limit) {
-            let mut state = lock(state);
-            let arrived = upload.and_then(|id| state.uploads.get_mut(id));
-            arrived?.extend_from_slice(&bytes[..limit]);
-            return None;
+        bytes.extend_from_slice(&chunk.map_err(|_client_is_gone| bytes.len())?);
+        if let Some((limit, stalls)) = breaks.filter(|(limit, _)| bytes.len() >= *limit) {
+            if let Some(arrived) = lock(state).uploads.get_mut(upload.unwrap_or_default()) {
+                arrived.extend_from_slice(&bytes[..limit]);
+            }
+            if stalls {
+                std::future::pending::<()>().await;
+            }
+            return Err(limit);
         }
     }
-    Some(bytes.freeze())
+    Ok(bytes.freeze())
 }
 
 /// `/v2/NAME/KIND/REST`, where the name may have slashes.

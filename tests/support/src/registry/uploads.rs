@@ -94,11 +94,20 @@ fn patch(
     if first.is_some_and(|first| first != arrived) {
         return error(416, "RANGE_INVALID", "the chunk is out of order");
     }
-    let dropped = arrived > 0 && state.has(&Fault::DropsChunks);
+    let is_stream = !headers.contains_key("content-length") && first.is_none();
+    let drops_streams = state.find(|fault| match fault {
+        Fault::DropsStreams { tells } if is_stream => Some(*tells),
+        _ => None,
+    });
+    let dropped = (arrived > 0 && state.has(&Fault::DropsChunks)) || drops_streams.is_some();
     if let Some(upload) = state.uploads.get_mut(id).filter(|_| !dropped) {
         upload.extend_from_slice(body);
     }
-    in_progress(state, repository, id, 202)
+    let mut response = in_progress(state, repository, id, 202);
+    if drops_streams == Some(false) {
+        set(response.headers_mut(), "range", &format!("0-{}", body.len().saturating_sub(1)));
+    }
+    response
 }
 
 fn put(state: &mut State, (repository, id): (&str, &str), query: &str, body: &Bytes) -> Response<Body> {
@@ -129,7 +138,9 @@ fn put(state: &mut State, (repository, id): (&str, &str), query: &str, body: &By
     state.blobs.insert((repository.to_owned(), own.clone()), bytes.into());
     let mut response = empty(201);
     set(response.headers_mut(), "location", &format!("/v2/{repository}/blobs/{own}"));
-    set(response.headers_mut(), "docker-content-digest", &own);
+    let is_wrong = |fault: &Fault| matches!(fault, Fault::WrongBlobDigest { .. });
+    let stated = if Fault::strikes(&mut state.faults, is_wrong).is_some() { digest(b"other") } else { own };
+    set(response.headers_mut(), "docker-content-digest", &stated);
     response
 }
 
