@@ -385,6 +385,25 @@ fn row_46_the_cache_of_another_app_is_not_used() {
     machine.build().says("keeping dependencies");
 }
 
+#[test]
+fn row_47_builder_and_run_image_are_not_overwritten() {
+    let machine = Machine::warm();
+    for (name, said) in [
+        ("tiny-builder", "that is the name of its builder"),
+        ("tiny-builder:2", "that is the name of its builder"),
+        ("tiny-run", "that is the name of its run image"),
+    ] {
+        let before = machine.environment.find(name);
+        for arguments in [vec![name], vec!["web", "--tag", name]] {
+            let build = [&["build"], &arguments[..], &BUILD[2..]].concat();
+            let refused = machine.environment.longshore(&build).says(said);
+            assert_ne!(refused.code, Some(0), "{name}");
+        }
+        assert_eq!(machine.environment.find(name), before);
+    }
+    assert_eq!(machine.environment.digest("web"), machine.digests[0]);
+}
+
 /// Row 43 without pretending: a file system with little room.
 #[test]
 fn row_43_a_small_file_system_that_is_full() {

@@ -201,7 +201,7 @@ mod tests {
 
     /// Row 44 of the fault table: content of the same size, with the old time of modification put back.
     #[test]
-    fn every_change_shows() {
+    fn row_44_every_change_shows() {
         type Change = fn(&Path);
         let changes: &[(&str, Change)] = &[
             ("content, with size and times kept", |root| {

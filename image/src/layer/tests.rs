@@ -251,3 +251,58 @@ fn a_tar_that_is_there_already_is_taken_as_it_is() {
         assert_eq!(fs::read(&layer.path).unwrap(), bytes);
     }
 }
+
+/// Row 45 of the fault table: somebody writes to a file, and makes it longer and shorter, while it is read. Either that is
+/// told, or the entry is one that readers of tars can use.
+#[test]
+fn row_45_a_file_that_changes_while_it_is_read_is_an_error_or_a_whole_entry() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let root = tempfile::tempdir().unwrap();
+    let tree = root.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    let path = tree.join("file");
+    fs::write(&path, noise(1 << 20)).unwrap();
+    let ownership = Ownership { uid: 0, gid: 0, parents: ParentOwnership::OnDisk };
+    let source = LayerSource::directory(&tree, Path::new("/tree"), ownership).unwrap();
+    let blobs = root.path().join("blobs");
+    fs::create_dir(&blobs).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            for round in 0_u64.. {
+                file.set_len((1 << 20) + round % 7 * 100_000).unwrap();
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let mut changed = 0;
+        for _ in 0..200 {
+            let built = build(&source, LayerFormat::Tar, ManifestFormat::Oci, &BlobSink::scratch(&blobs));
+            match built {
+                Err(LayerError::Changed { path: told }) => {
+                    assert_eq!(told, path);
+                    changed += 1;
+                }
+                Err(error) => panic!("{error:?}"),
+                Ok(layer) => {
+                    let bytes = fs::read(&layer.path).unwrap();
+                    assert_eq!(DiffId::of(&bytes), layer.diff_id);
+                    let mut archive = tar::Archive::new(&bytes[..]);
+                    let sizes: Vec<u64> = archive
+                        .entries()
+                        .unwrap()
+                        .map(|entry| std::io::copy(&mut entry.unwrap(), &mut std::io::sink()).unwrap())
+                        .collect();
+                    assert_eq!(sizes.len(), 2);
+                    fs::remove_file(layer.path).unwrap();
+                }
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(changed > 0, "the file never changed while it was read");
+    });
+    assert_eq!(fs::read_dir(&blobs).unwrap().count(), 0);
+}
