@@ -24,9 +24,9 @@ pub(super) fn run(bench: &Bench, findings: &mut Findings) -> anyhow::Result<()> 
 
 fn rebase(bench: &Bench, findings: &mut Findings) -> anyhow::Result<()> {
     let hundred = Hundred::new(bench)?;
-    let mut version = 1;
+    let mut version = 0;
     let mut rebase = || {
-        version = 3 - version;
+        version += 1;
         hundred.rebase(bench, version)
     };
     let waits = compare(
