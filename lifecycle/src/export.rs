@@ -17,6 +17,7 @@ mod extended;
 mod form;
 mod layers;
 mod made;
+mod normalise;
 mod plan;
 mod sbom;
 #[cfg(test)]

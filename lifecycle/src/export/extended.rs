@@ -9,6 +9,7 @@ use longshore_image::{Config, DiffId, History, ImageStore as _, Layout, LayoutNa
 
 use super::base::Base;
 use super::made::{Blob, Made};
+use super::normalise;
 use super::plan::Role;
 use super::{ExportError, ExportInput};
 use crate::image_layers;
@@ -51,8 +52,11 @@ impl Extended {
                 return Err(failed(format!("it does not have its layer {diff_id}")));
             }
             let created_by = history[index].created_by.clone().unwrap_or_default();
+            let identifier = format!("{}:extended-layer-{index}", extension(&created_by));
+            let (diff_id, descriptor, blob) = normalise::layer(&blob, diff_id, &descriptor, &input.sink)
+                .map_err(|source| ExportError::Layer { layer: identifier.clone(), source })?;
             Ok(Made {
-                identifier: format!("{}:extended-layer-{index}", extension(&created_by)),
+                identifier,
                 created_by,
                 role: Role::Extension,
                 diff_id,
