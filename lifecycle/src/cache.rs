@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use longshore_cnb::lifecycle_metadata::CacheMetadata;
 use longshore_image::layer::{LayerDigest, LayerError, LayerSource, Ownership};
-use longshore_image::{DiffId, StoreError};
+use longshore_image::{BlobSource, Descriptor, DiffId, Reference, StoreError};
 
 use crate::directory::{MappedDirectory, Owner};
 use crate::restore::ExtractError;
@@ -131,7 +131,7 @@ pub struct LayerDirectory<'a> {
     /// To whom its files belong in the layer.
     pub ownership: Ownership,
     /// What export found out about it, when it is in the app image too.
-    pub known: Option<LayerDigest>,
+    pub known: Option<&'a KnownLayer>,
     /// Which layer it was in the old cache.
     pub previous: Option<DiffId>,
 }
@@ -140,6 +140,21 @@ impl LayerDirectory<'_> {
     fn source(&self) -> Result<LayerSource, LayerError> {
         LayerSource::directory(&self.directory.host, &self.directory.name, self.ownership)
     }
+}
+
+/// A layer that is in the app image.
+#[derive(Debug, Clone)]
+pub struct KnownLayer {
+    pub(crate) digest: LayerDigest,
+    pub(crate) blob: KnownBlob,
+}
+
+/// The blob of a layer of the app image, which is there.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownBlob {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) source: BlobSource,
+    pub(crate) mount_from: Option<Reference>,
 }
 
 /// What became of a layer that was put into a cache.

@@ -126,6 +126,7 @@ pub struct ExportOutput {
 }
 
 pub use made::LayerDigests;
+use made::Place;
 
 /// Why nothing was exported. No name of the image was moved, unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -307,7 +308,8 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     let planned = plan::plan(input, &build, previous.as_ref().map(|(_, image)| image))?;
     let form = Form::of(input.layer_format, input.manifest_format, &base)?;
     let image = previous.as_ref().map(|(_, image)| image);
-    let sink = input.sink(names.first().ok_or(ExportError::NoImage)?);
+    let first = names.first().ok_or(ExportError::NoImage)?;
+    let sink = input.sink(first);
     let made = layers::make(planned.layers, image, form.family, form.layers.first(), &sink)?;
     let made: Vec<_> = extension_layers.into_iter().chain(made).collect();
     let config = config::make(input, (&base, base_config), &build, planned.stores, &made, &entrypoint)?;
@@ -322,6 +324,12 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
         }
         other => other?,
     };
+    let place = Place {
+        target: &input.target,
+        image: first,
+        previous: previous.as_ref().map(|(reference, _)| reference),
+        mounts: matches!(input.identify, Identify::ByDigest),
+    };
     let reused_layers = made.iter().filter(|layer| layer.is_reused()).count();
     log_images(&input.identify, &manifest, input.images);
     Ok(ExportOutput {
@@ -329,7 +337,7 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
         manifest,
         reused_layers,
         added_layers: made.len() - reused_layers,
-        layer_digests: LayerDigests::of(&made),
+        layer_digests: LayerDigests::of(&made, &place),
     })
 }
 

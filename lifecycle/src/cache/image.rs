@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use longshore_cnb::go_json;
 use longshore_cnb::lifecycle_metadata::{CACHE_METADATA_LABEL, CacheMetadata};
-use longshore_image::layer::{self, BlobSink, LayerSource};
+use longshore_image::convert;
+use longshore_image::layer::{self, BlobSink, LayerDigest, LayerSource};
 use longshore_image::{
     BlobSource, Config, Descriptor, DiffId, Digest, Image, ImageManifest, ImageStore, LayerFormat, Manifest,
     ManifestFormat, MediaType, Platform, Reference, StoreError,
 };
 
 use super::tar::{self, TarUpdate};
-use super::{Cache, CacheError, CacheUpdate, LayerDirectory, Put};
+use super::{Cache, CacheError, CacheUpdate, KnownLayer, LayerDirectory, Put};
 use crate::directory::{MappedDirectory, Owner};
 use crate::image_layers;
 
@@ -131,6 +132,24 @@ impl ImageUpdate<'_> {
         cache.store.write_blob(&cache.reference, blob, source, None).map(drop).map_err(cache.failed())
     }
 
+    /// Takes the blob of the app image as it is: mounted where that is on the same registry, else from its file. Whether it
+    /// did: uncompressed ones, as daemons have them, are compressed for a cache.
+    fn share(&mut self, known: &KnownLayer) -> bool {
+        let (cache, blob) = (self.cache, &known.blob);
+        let format = convert::format_of(&blob.descriptor.media_type);
+        if format.is_none_or(|format| format == LayerFormat::Tar && cache.format != format) {
+            return false;
+        }
+        let descriptor = convert::in_family(blob.descriptor.clone(), ManifestFormat::Oci);
+        let mount_from = blob.mount_from.as_ref();
+        if let Err(error) = cache.store.write_blob(&cache.reference, &descriptor, &blob.source, mount_from) {
+            tracing::debug!("the layer {} is made again: {error}", known.digest.diff_id);
+            return false;
+        }
+        self.layers.push((known.digest.diff_id, descriptor));
+        true
+    }
+
     /// Registries and clients dislike images without layers; the reference lifecycle adds the tar without entries.
     fn add_empty_layer(&mut self) -> Result<(), CacheError> {
         let tar = vec![0; 1024];
@@ -158,7 +177,8 @@ impl TarUpdate for ImageUpdate<'_> {
     }
 
     fn add_layer(&mut self, source: &LayerSource) -> Result<DiffId, CacheError> {
-        let sink = BlobSink::scratch(&self.cache.scratch);
+        let cache = self.cache;
+        let sink = BlobSink::scratch(&cache.scratch).followed_by(cache.store.follower(&cache.reference));
         let layer = layer::build(source, self.cache.format, ManifestFormat::Oci, &sink)?;
         if !self.has(layer.diff_id) {
             self.write(&layer.descriptor, &BlobSource::File(layer.path))?;
@@ -170,6 +190,15 @@ impl TarUpdate for ImageUpdate<'_> {
 
 impl CacheUpdate for ImageUpdate<'_> {
     fn put(&mut self, layer: &LayerDirectory<'_>) -> Result<Put, CacheError> {
+        if let Some(known) = layer.known {
+            let LayerDigest { diff_id, uncompressed_size } = known.digest;
+            if self.reuse_layer(diff_id, uncompressed_size)? {
+                return Ok(Put { diff_id, is_new: false });
+            }
+            if self.share(known) {
+                return Ok(Put { diff_id, is_new: true });
+            }
+        }
         tar::put(self, layer)
     }
 

@@ -29,7 +29,7 @@ pub(super) trait TarUpdate {
 pub(super) fn put(update: &mut dyn TarUpdate, layer: &LayerDirectory<'_>) -> Result<Put, CacheError> {
     let source = layer.source()?;
     if layer.known.is_some() || layer.previous.is_some() {
-        let digest = layer.known.map_or_else(|| layer::digest(&source), Ok)?;
+        let digest = layer.known.map_or_else(|| layer::digest(&source), |known| Ok(known.digest))?;
         if update.reuse_layer(digest.diff_id, digest.uncompressed_size)? {
             return Ok(Put { diff_id: digest.diff_id, is_new: false });
         }

@@ -70,7 +70,8 @@ pub(super) fn run_export(
             write_cache(inputs, group, cache, layer_digests);
         }
     };
-    if inputs.parallel && cache.is_some() {
+    // A cache image takes the blobs of the app image, which is sooner done than to make them again at the same time.
+    if inputs.parallel && cache.is_some() && inputs.cache_image.is_none() {
         let app = || export_app(inputs, names, connection, group, analyzed, scratch).map(drop);
         return side_by_side(app, || write_cache(&LayerDigests::default()));
     }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use longshore_image::layer::LayerDigest;
-use longshore_image::{Descriptor, DiffId};
+use longshore_image::{BlobOpener, BlobSource, Descriptor, DiffId, ImageStore, Reference};
 
 use super::plan::Role;
+use crate::cache::{KnownBlob, KnownLayer};
 
 /// A layer of the app image above the run image.
 pub(super) struct Made {
@@ -35,20 +37,45 @@ impl Made {
     }
 }
 
-/// The DiffIDs of directories that were read for the app image. The cache uses them instead of reading again.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LayerDigests(BTreeMap<PathBuf, LayerDigest>);
+/// The layers of directories that were read for the app image. The cache uses them instead of reading again.
+#[derive(Debug, Clone, Default)]
+pub struct LayerDigests(BTreeMap<PathBuf, KnownLayer>);
 
 impl LayerDigests {
-    pub(super) fn of(made: &[Made]) -> Self {
-        let digests = made.iter().filter_map(|layer| {
+    pub(super) fn of(made: &[Made], place: &Place<'_>) -> Self {
+        let layers = made.iter().filter_map(|layer| {
             let (directory, uncompressed_size) = layer.origin.clone()?;
-            Some((directory, LayerDigest { diff_id: layer.diff_id, uncompressed_size }))
+            let digest = LayerDigest { diff_id: layer.diff_id, uncompressed_size };
+            Some((directory, KnownLayer { digest, blob: place.blob(layer) }))
         });
-        Self(digests.collect())
+        Self(layers.collect())
     }
 
-    pub(super) fn get(&self, directory: &Path) -> Option<LayerDigest> {
-        self.0.get(directory).copied()
+    pub(super) fn get(&self, directory: &Path) -> Option<&KnownLayer> {
+        self.0.get(directory)
+    }
+}
+
+/// Where the app image is.
+pub(super) struct Place<'a> {
+    pub(super) target: &'a Arc<dyn ImageStore>,
+    pub(super) image: &'a Reference,
+    pub(super) previous: Option<&'a Reference>,
+    /// Whether that may be a repository that blobs can be mounted from.
+    pub(super) mounts: bool,
+}
+
+impl Place<'_> {
+    fn blob(&self, layer: &Made) -> KnownBlob {
+        let source = match &layer.blob {
+            Blob::File(path) => BlobSource::File(path.clone()),
+            Blob::Previous => {
+                let image = self.previous.unwrap_or(self.image).clone();
+                let target = Arc::clone(self.target);
+                BlobSource::Lazy(BlobOpener::of(target, image, layer.descriptor.clone()))
+            }
+        };
+        let mount_from = self.mounts.then(|| self.image.clone());
+        KnownBlob { descriptor: layer.descriptor.clone(), source, mount_from }
     }
 }

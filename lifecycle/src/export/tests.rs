@@ -2,6 +2,7 @@
 
 mod formats;
 mod registry;
+mod sending;
 
 use std::fs;
 use std::path::Path;

@@ -61,7 +61,8 @@ impl CacheUpdate for TreeUpdate<'_> {
         let tree = match unchanged {
             Some(tree) => Tree { fingerprint, ..tree.clone() },
             None => {
-                let digest = layer.known.map_or_else(|| layer::digest(&layer.source()?), Ok)?;
+                let digest =
+                    layer.known.map_or_else(|| layer::digest(&layer.source()?), |known| Ok(known.digest))?;
                 let boot = Some(self.cache.boot.clone().unwrap_or_default());
                 Tree { diff_id: digest.diff_id, path, fingerprint, boot }
             }
