@@ -175,7 +175,7 @@ impl Core {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Cancels an upload that nobody needs any more.
