@@ -51,6 +51,13 @@ fn generated(bench: &Bench, reports: &[Option<Report>]) -> String {
         let line = version.lines().next().filter(|line| !line.is_empty()).unwrap_or("not installed");
         let _ = writeln!(text, "- {program}: {}", line.trim_matches(['*', ' ']));
     }
+    let busy = reports.iter().flatten().filter(|report| report.was_busy).count();
+    if busy > 0 {
+        let _ = writeln!(
+            text,
+            "\n**{busy} rows were measured while the machine did other things: their times say little.** The remarks tell which."
+        );
+    }
     text.push_str("\n## What is reached\n\n| row | what | Longshore | peer | found | must be | |\n| --- | --- | --- | --- | --- | --- | --- |\n");
     for (row, report) in rows::ALL.iter().zip(reports) {
         checks(&mut text, row.id, row.scenario, report.as_ref());

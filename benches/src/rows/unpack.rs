@@ -21,9 +21,12 @@ pub(super) fn run(bench: &Bench, findings: &mut Findings) -> anyhow::Result<()> 
         ("a builder of one 480 MB layer", bench.npm()?),
         ("a builder of 20 layers, 480 MB", bench.twenty()?),
     ];
+    // Removing trees slows down what is written after it: they are moved away, and removed when all is over.
+    let trash = bench.folder("trash")?;
     for (what, layers) in images {
-        compare(bench, what, &layers, findings)?;
+        compare(bench, what, &layers, &trash, findings)?;
     }
+    remove(&trash)?;
     findings.note(
         "Longshore's time is that of `longshore run` of busybox's `true` in an image of which nothing is unpacked yet: \
          it verifies all digests and starts a sandbox as well.",
@@ -31,7 +34,13 @@ pub(super) fn run(bench: &Bench, findings: &mut Findings) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn compare(bench: &Bench, what: &str, layers: &Path, findings: &mut Findings) -> anyhow::Result<()> {
+fn compare(
+    bench: &Bench,
+    what: &str,
+    layers: &Path,
+    trash: &Path,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
     let mut app = App::new(bench, "app", layers, Caching::No)?;
     app.use_layouts()?;
     quietly(&mut app.exporter(&bench.phase("exporter"), "app", Format::Zstd))?;
@@ -43,37 +52,31 @@ fn compare(bench: &Bench, what: &str, layers: &Path, findings: &mut Findings) ->
         // The busybox below the app is of gzip, which zstd reads as well.
         blobs.push(blob_file(&image, layer).into_os_string());
     }
-    let trash = bench.folder("trash")?;
     let (unpacked, target) =
         (bench.place.join("home/cache/longshore/unpacked"), bench.place.join("untarred"));
-    let mut thrown = 0;
-    // Removing trees slows down what is written after it: they are moved away, and removed in the end.
-    let mut throw_away = |folder: &PathBuf| -> anyhow::Result<()> {
+    let throw_away = |folder: &PathBuf| -> anyhow::Result<()> {
         if folder.exists() {
-            thrown += 1;
+            let thrown = fs_err::read_dir(trash)?.count();
             fs_err::rename(folder, trash.join(thrown.to_string()))?;
         }
         Ok(())
     };
     throw_away(&unpacked)?;
     throw_away(&target)?;
-    let throw_away = std::cell::RefCell::new(throw_away);
     let ours = Contender::new(format!("`longshore run` of {what}"), || {
-        throw_away.borrow_mut()(&unpacked)?;
+        throw_away(&unpacked)?;
         let mut command = isolated(bench)?;
         command.arg("run").arg(format!("oci:{}", image.display()));
         Ok(command)
     });
     let peer = Contender::new(format!("`zstd -d \\| tar x` of {what}"), || {
-        throw_away.borrow_mut()(&target)?;
+        throw_away(&target)?;
         let arguments = std::iter::once(target.clone().into_os_string()).chain(blobs.iter().cloned());
         Ok(shell(TAR, arguments))
     });
-    let series = in_turn(bench, [ours, peer])?;
-    for folder in [&trash, &unpacked, &target] {
-        remove(folder)?;
-    }
-    let [ours, peer] = series;
+    let [ours, peer] = in_turn(bench, [ours, peer])?;
+    throw_away(&unpacked)?;
+    throw_away(&target)?;
     findings.series(&ours).series(&peer);
     findings.check(Check::ratio("wall", &ours, &peer, 0.9));
     Ok(())
