@@ -142,11 +142,12 @@ impl LayerDirectory<'_> {
     }
 }
 
-/// A layer that is in the app image.
+/// A layer whose content is known already.
 #[derive(Debug, Clone)]
 pub struct KnownLayer {
     pub(crate) digest: LayerDigest,
-    pub(crate) blob: KnownBlob,
+    /// Its blob, when it is in the app image too.
+    pub(crate) blob: Option<KnownBlob>,
 }
 
 /// The blob of a layer of the app image, which is there.

@@ -41,7 +41,7 @@ use longshore_image::convert::ConvertError;
 use longshore_image::layer::{LayerError, Ownership};
 use longshore_image::{
     BlobSink, Image, ImageStore, InvalidReference, LayerFormats, Manifest, ManifestChoice, Platform,
-    Reference, StoreError, Timestamp,
+    Reference, StatIndex, StoreError, Timestamp,
 };
 
 use crate::ExitCode;
@@ -101,6 +101,10 @@ pub struct ExportInput<'a> {
     pub identify: Identify,
     /// Where blobs of new layers lie until they are in the store, or the store's own directory.
     pub sink: BlobSink,
+    /// Another directory that may have blobs of earlier builds.
+    pub kept_blobs: Option<BlobSink>,
+    /// What the layers were at the last build, opened after the buildpacks have ended; all are read when `None`.
+    pub index: Option<&'a StatIndex>,
 }
 
 impl ExportInput<'_> {
@@ -121,6 +125,8 @@ pub struct ExportOutput {
     pub reused_layers: usize,
     /// How many layers are new.
     pub added_layers: usize,
+    /// How many directories and files were not read, because the index knows that they are unchanged.
+    pub unread_layers: usize,
     /// Layers that were made, by directory: the cache need not read them again.
     pub layer_digests: LayerDigests,
 }
@@ -310,7 +316,7 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     let image = previous.as_ref().map(|(_, image)| image);
     let first = names.first().ok_or(ExportError::NoImage)?;
     let sink = input.sink(first);
-    let made = layers::make(planned.layers, image, form.family, form.layers.first(), &sink)?;
+    let made = layers::make(input, planned.layers, image, form.family, form.layers.first(), &sink)?;
     let made: Vec<_> = extension_layers.into_iter().chain(made).collect();
     let config = config::make(input, (&base, base_config), &build, planned.stores, &made, &entrypoint)?;
     let parts = Parts { base: &base, previous: previous.as_ref(), made: &made, config: config.to_bytes() };
@@ -337,6 +343,7 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
         manifest,
         reused_layers,
         added_layers: made.len() - reused_layers,
+        unread_layers: made.iter().filter(|layer| layer.is_unread).count(),
         layer_digests: LayerDigests::of(&made, &place),
     })
 }

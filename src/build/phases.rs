@@ -14,7 +14,7 @@ use longshore_cnb::lifecycle_metadata::RunImageNames;
 use longshore_cnb::run::Run;
 use longshore_cnb::toml_file;
 use longshore_image::layer::{Ownership, ParentOwnership};
-use longshore_image::{BlobSink, ImageStore, Platform, Reference};
+use longshore_image::{BlobSink, ImageStore, Platform, Reference, StatIndex};
 use longshore_lifecycle::analyze::{AnalyzeInput, analyze};
 use longshore_lifecycle::cache::{LockedCache, TreeCache, Trust};
 use longshore_lifecycle::export::{
@@ -57,6 +57,7 @@ pub(crate) fn build(
     names::check(std::iter::once(&request.image).chain(&request.tags), &request.builder, &run_image_names)?;
 
     let cache = directories.app_caches().join(names::cache_name(&request.image));
+    let index = cache.join("stat-index");
     let cache = LockedCache::wait(cache, &request.image.familiar())?;
     let work = WorkDirectory::new(&directories.builds(), &cache)?;
     let selection = select(request, &builder, &work)?;
@@ -68,6 +69,7 @@ pub(crate) fn build(
     }
     let layers = MappedDirectory { host: work.layers(), name: "/layers".into() };
     let ownership = ownership(&builder);
+    let trust = if request.is_paranoid { Trust::Content } else { Trust::Attributes };
     let build = Build {
         request,
         platform,
@@ -78,9 +80,11 @@ pub(crate) fn build(
         target: images.destination(request.publish)?,
         run_image_store: Arc::new(Remembered::new(Arc::new(Places::new(images, request.pull_policy)?))),
         run_images: RunImages::Run(Run { images: run_images }),
-        cache: TreeCache::new(cache, layers, ownership, Trust::Attributes)?,
+        index,
+        cache: TreeCache::new(cache, layers, ownership, trust)?,
         ownership,
         launcher: programs::launcher(directories)?,
+        local_blobs: images.local().sink(),
         sink: if request.publish { BlobSink::scratch(work.blobs()) } else { images.local().sink() },
         work: &work,
     };
@@ -138,8 +142,12 @@ struct Build<'a> {
     run_images: RunImages,
     cache: TreeCache,
     ownership: Ownership,
+    /// Where the stat index of the app is.
+    index: PathBuf,
     launcher: PathBuf,
     sink: BlobSink,
+    /// The blobs of the local store.
+    local_blobs: BlobSink,
     work: &'a WorkDirectory,
 }
 
@@ -175,7 +183,11 @@ impl Build<'_> {
             &restored,
         )?;
         timed("BUILDING", || container.run("builder", &self.work.layers()))?;
-        let exported = timed("EXPORTING", || self.export(&group, &analyzed))?;
+        let index = StatIndex::open(&self.index, self.request.is_paranoid);
+        let exported = timed("EXPORTING", || self.export(&group, &analyzed, &index))?;
+        if let Err(error) = index.save() {
+            tracing::warn!("the next build reads all layers: {:#}", anyhow::Error::new(error));
+        }
         // Before the cache takes directories away.
         let reported = self.write_reports(&exported);
         self.export_cache(&group, &exported.layer_digests);
@@ -236,7 +248,7 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn export(&self, group: &Group, analyzed: &Analyzed) -> anyhow::Result<ExportOutput> {
+    fn export(&self, group: &Group, analyzed: &Analyzed, index: &StatIndex) -> anyhow::Result<ExportOutput> {
         let image = analyzed.run_image.as_ref().map(|run_image| run_image.image.as_str()).unwrap_or_default();
         let exported = export(&ExportInput {
             platform_api: self.platform_api,
@@ -266,6 +278,8 @@ impl Build<'_> {
             run_images: Arc::clone(&self.run_image_store),
             identify: Identify::ByDigest,
             sink: self.sink.clone(),
+            kept_blobs: self.request.publish.then(|| self.local_blobs.clone()),
+            index: Some(index),
         })?;
         Ok(exported)
     }
@@ -279,6 +293,8 @@ impl Build<'_> {
             cache: &self.cache,
             ownership: self.ownership,
             layer_digests,
+            // This cache knows by itself which directories are what they were.
+            index: None,
         });
         if let Err(error) = exported {
             tracing::warn!("the next build has no cache: {:#}", anyhow::Error::new(error));

@@ -36,6 +36,8 @@ pub(crate) struct BuildRequest {
     pub(crate) pull_policy: PullPolicy,
     /// Whether what earlier builds cached is forgotten.
     pub(crate) clear_cache: bool,
+    /// Whether layers are read that are unchanged as far as the file system tells.
+    pub(crate) is_paranoid: bool,
     /// The buildpacks instead of the builder's order, and where relative paths of theirs begin.
     pub(crate) group: Vec<ModuleLocator>,
     /// Buildpacks before every group of the builder's order.

@@ -65,6 +65,9 @@ pub(crate) struct BuildArguments {
     /// Forget what earlier builds of this image cached
     #[arg(long)]
     clear_cache: bool,
+    /// Read all layers, also those that are unchanged as far as sizes, times and inodes tell
+    #[arg(long, env = "LONGSHORE_PARANOID", value_parser = clap::builder::FalseyValueParser::new())]
+    paranoid: bool,
     /// The process type that the image starts
     #[arg(short = 'D', long, value_name = "TYPE")]
     default_process: Option<String>,
@@ -202,6 +205,7 @@ fn request(
         publish: arguments.publish,
         pull_policy: arguments.pull_policy.or(settings.pull_policy).unwrap_or_default(),
         clear_cache: arguments.clear_cache,
+        is_paranoid: arguments.paranoid,
         group: or(arguments.buildpack, project.group),
         pre: or(arguments.pre_buildpack, project.pre),
         post: or(arguments.post_buildpack, project.post),

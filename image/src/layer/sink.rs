@@ -52,6 +52,17 @@ impl BlobSink {
         Self { follower, ..self }
     }
 
+    /// The file of a blob that was written before, which then counts as used just now.
+    #[must_use]
+    pub fn kept(&self, digest: Digest, size: u64) -> Option<PathBuf> {
+        let path = self.path(digest);
+        let is_whole = fs::metadata(&path).is_ok_and(|known| known.is_file() && known.len() == size);
+        is_whole.then(|| {
+            touch(&path);
+            path
+        })
+    }
+
     pub(super) fn begin(&self) -> Result<NewBlob, LayerError> {
         let begun = if self.durable { BlobFile::begin_durable } else { BlobFile::begin };
         Ok(NewBlob { file: begun(&self.directory)?, follower: self.follower.clone(), grower: None })
@@ -62,9 +73,7 @@ impl BlobSink {
         let NewBlob { file, grower, .. } = blob;
         let (digest, size) = (file.digest(), file.size());
         let path = self.path(digest);
-        if fs::metadata(&path).is_ok_and(|known| known.len() == size) {
-            touch(&path);
-        } else {
+        if self.kept(digest, size).is_none() {
             file.finish(&digest.hex(), self.durable)?;
         }
         if let Some(grower) = grower {

@@ -117,7 +117,7 @@ fn whatever_else_changes_is_detected() {
     let edits: [(&str, Edit); 7] = [
         ("mode", |root| fs::set_permissions(root.join("bin/a"), fs::Permissions::from_mode(0o600)).unwrap()),
         ("mode of the directory", |root| {
-            fs::set_permissions(root, fs::Permissions::from_mode(0o700)).unwrap()
+            fs::set_permissions(root, fs::Permissions::from_mode(0o700)).unwrap();
         }),
         ("new file", |root| fs::write(root.join("b"), "").unwrap()),
         ("removed file", |root| fs::remove_file(root.join("bin/a")).unwrap()),

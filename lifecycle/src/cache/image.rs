@@ -135,7 +135,8 @@ impl ImageUpdate<'_> {
     /// Takes the blob of the app image as it is: mounted where that is on the same registry, else from its file. Whether it
     /// did: uncompressed ones, as daemons have them, are compressed for a cache.
     fn share(&mut self, known: &KnownLayer) -> bool {
-        let (cache, blob) = (self.cache, &known.blob);
+        let cache = self.cache;
+        let Some(blob) = &known.blob else { return false };
         let format = convert::format_of(&blob.descriptor.media_type);
         if format.is_none_or(|format| format == LayerFormat::Tar && cache.format != format) {
             return false;

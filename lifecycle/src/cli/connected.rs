@@ -13,6 +13,7 @@ use longshore_image::daemon::DaemonStore;
 use longshore_image::layer::{Ownership, ParentOwnership};
 use longshore_image::{
     ImageStore, Keychain, LayerFormat, LayoutDirectory, Platform, Reference, Registry, RegistryConfig,
+    StatIndex,
 };
 
 use super::failure::Failure;
@@ -158,6 +159,13 @@ pub(super) fn cache(
     };
     let cache = DirectoryCache::open(directory).map_err(|error| failed(&error))?;
     Ok(Some(Box::new(cache)))
+}
+
+/// What the layers were at the last build: beside the cache, or beside the launch cache, which are of one app. To be opened
+/// when the buildpacks have ended.
+pub(super) fn stat_index(inputs: &Inputs) -> Option<StatIndex> {
+    let directory = inputs.cache_directory.as_ref().or(inputs.launch_cache.as_ref())?;
+    Some(StatIndex::open(&directory.join("stat-index"), inputs.paranoid))
 }
 
 /// The run images that the platform offers; a file that does not exist offers none.

@@ -7,7 +7,7 @@ use longshore_cnb::analyzed::Analyzed;
 use longshore_cnb::build_metadata::LauncherMetadata;
 use longshore_cnb::group::Group;
 use longshore_cnb::project_metadata::ProjectMetadata;
-use longshore_image::{BlobSink, LayerFormat, LayerFormats, Timestamp};
+use longshore_image::{BlobSink, LayerFormat, LayerFormats, StatIndex, Timestamp};
 
 use super::connected::{self, Connection};
 use super::failure::Failure;
@@ -65,18 +65,23 @@ pub(super) fn run_export(
     cache: Option<&dyn Cache>,
     scratch: &Path,
 ) -> Result<(), Failure> {
+    let index = connected::stat_index(inputs);
+    let index = index.as_ref();
     let write_cache = |layer_digests: &LayerDigests| {
         if let Some(cache) = cache {
-            write_cache(inputs, group, cache, layer_digests);
+            write_cache(inputs, group, cache, layer_digests, index);
         }
     };
+    let app = || export_app(inputs, names, connection, group, analyzed, scratch, index);
     // A cache image takes the blobs of the app image, which is sooner done than to make them again at the same time.
     if inputs.parallel && cache.is_some() && inputs.cache_image.is_none() {
-        let app = || export_app(inputs, names, connection, group, analyzed, scratch).map(drop);
-        return side_by_side(app, || write_cache(&LayerDigests::default()));
+        side_by_side(|| app().map(drop), || write_cache(&LayerDigests::default()))?;
+    } else {
+        write_cache(&app()?);
     }
-    let layer_digests = export_app(inputs, names, connection, group, analyzed, scratch)?;
-    write_cache(&layer_digests);
+    if let Some(Err(error)) = index.map(StatIndex::save) {
+        tracing::debug!("the next build reads all layers: {error}: {}", error.source);
+    }
     Ok(())
 }
 
@@ -96,6 +101,7 @@ fn export_app(
     group: &Group,
     analyzed: &Analyzed,
     scratch: &Path,
+    index: Option<&StatIndex>,
 ) -> Result<LayerDigests, Failure> {
     let run_image = analyzed.run_image.as_ref();
     let image = run_image.map(|run_image| run_image.image.as_str()).unwrap_or_default();
@@ -129,6 +135,8 @@ fn export_app(
         run_images: Arc::clone(&connection.store),
         identify: connection.identify.clone(),
         sink: BlobSink::scratch(scratch),
+        kept_blobs: None,
+        index,
     })
     .map_err(|error| Failure::new(error.exit_code(), "export", &error))?;
     connected::write(&inputs.report, &output.report.to_document())
@@ -137,7 +145,13 @@ fn export_app(
 }
 
 /// Writes the cache, or says why not: the app image is there all the same.
-fn write_cache(inputs: &Inputs, group: &Group, cache: &dyn Cache, layer_digests: &LayerDigests) {
+fn write_cache(
+    inputs: &Inputs,
+    group: &Group,
+    cache: &dyn Cache,
+    layer_digests: &LayerDigests,
+    index: Option<&StatIndex>,
+) {
     let exported = export_cache(&CacheInput {
         platform_api: inputs.platform_api,
         layers: MappedDirectory::in_place(&inputs.layers),
@@ -145,6 +159,7 @@ fn write_cache(inputs: &Inputs, group: &Group, cache: &dyn Cache, layer_digests:
         cache,
         ownership: connected::ownership(inputs),
         layer_digests,
+        index,
     });
     if let Err(error) = exported {
         tracing::warn!("{}", Failure::new(ExitCode::Success, "export cache", &error).text);

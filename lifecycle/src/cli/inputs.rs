@@ -54,6 +54,8 @@ pub(super) struct Inputs {
     pub(super) no_color: bool,
     pub(super) order: PathBuf,
     pub(super) parallel: bool,
+    /// `CNB_PARANOID`, which the spec does not have: whether unchanged directories are read all the same.
+    pub(super) paranoid: bool,
     pub(super) plan: PathBuf,
     pub(super) platform: PathBuf,
     pub(super) previous_image: Option<String>,
@@ -210,6 +212,9 @@ impl Inputs {
             no_color: from.boolean("no-color"),
             order: from.order(),
             parallel: from.boolean("parallel"),
+            paranoid: from
+                .environment("CNB_PARANOID")
+                .is_some_and(|text| flags::boolean(&text) == Some(true)),
             plan: from.path("plan"),
             platform: from.directory("platform"),
             previous_image: from.option("previous-image"),

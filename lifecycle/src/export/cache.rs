@@ -4,11 +4,11 @@ use longshore_cnb::PlatformApi;
 use longshore_cnb::go_json;
 use longshore_cnb::group::Group;
 use longshore_cnb::lifecycle_metadata::{BuildpackLayers, CacheMetadata, LayerMetadata, LayerSha};
-use longshore_image::DiffId;
-use longshore_image::layer::Ownership;
+use longshore_image::layer::{LayerSource, Ownership};
+use longshore_image::{DiffId, StatIndex};
 
 use super::LayerDigests;
-use crate::cache::{Cache, CacheError, CacheUpdate, LayerDirectory};
+use crate::cache::{Cache, CacheError, CacheUpdate, KnownLayer, LayerDirectory};
 use crate::directory::{BuildpackDirectory, MappedDirectory};
 
 /// What is written into the cache.
@@ -25,6 +25,8 @@ pub struct CacheInput<'a> {
     pub ownership: Ownership,
     /// What export knows of the layers already.
     pub layer_digests: &'a LayerDigests,
+    /// What the layers were at the last build.
+    pub index: Option<&'a StatIndex>,
 }
 
 /// Replaces the cache with the cached layers of this build. A layer that cannot be cached is left out with a warning.
@@ -96,10 +98,16 @@ fn add(
     directory: &MappedDirectory,
     previous: &str,
 ) -> Result<DiffId, CacheError> {
+    let source = LayerSource::directory(&directory.host, &directory.name, input.ownership)?;
+    let known = match (input.layer_digests.get(&directory.host), input.index) {
+        // Read before it is written, if it must be, for the next build to find it unchanged.
+        (None, Some(index)) => Some(KnownLayer { digest: index.digest(identifier, &source)?, blob: None }),
+        (known, _) => known.cloned(),
+    };
     let put = update.put(&LayerDirectory {
         directory,
         ownership: input.ownership,
-        known: input.layer_digests.get(&directory.host),
+        known: known.as_ref(),
         previous: previous.parse().ok(),
     })?;
     let action = if put.is_new { "Adding" } else { "Reusing" };
@@ -181,6 +189,7 @@ mod tests {
             cache: &cache,
             ownership: OWNERSHIP,
             layer_digests: &LayerDigests::default(),
+            index: None,
         })
         .unwrap();
         let written = cache.0.into_inner().unwrap().unwrap();

@@ -62,6 +62,7 @@ impl Extended {
                 diff_id,
                 descriptor,
                 blob: Blob::File(blob),
+                is_unread: false,
                 origin: None,
             })
         });

@@ -1,24 +1,26 @@
 //! Makes layers, several at once, or finds them in the previous image.
 
 use longshore_image::layer::{self, LayerDigest, LayerError, LayerSource};
+use longshore_image::stat_index::Finding;
 use longshore_image::{BlobSink, Descriptor, DiffId, Image, LayerFormat, ManifestFormat, MediaType};
 use rayon::prelude::*;
 
-use super::ExportError;
 use super::made::{Blob, Made};
 use super::plan::{Content, Planned, Role};
+use super::{ExportError, ExportInput};
 use crate::directory::MappedDirectory;
 use crate::image_layers;
 
 /// Makes all layers, in order.
 pub(super) fn make(
+    input: &ExportInput<'_>,
     planned: Vec<Planned>,
     previous: Option<&Image>,
     family: ManifestFormat,
     format: LayerFormat,
     sink: &BlobSink,
 ) -> Result<Vec<Made>, ExportError> {
-    let maker = Maker { previous, family, format, sink };
+    let maker = Maker { input, previous, family, format, sink };
     let made: Vec<Made> = planned.into_par_iter().map(|layer| maker.make(layer)).collect::<Result<_, _>>()?;
     log(&made);
     Ok(made)
@@ -46,30 +48,40 @@ fn log(made: &[Made]) {
 }
 
 struct Maker<'a> {
+    input: &'a ExportInput<'a>,
     previous: Option<&'a Image>,
     family: ManifestFormat,
     format: LayerFormat,
     sink: &'a BlobSink,
 }
 
+/// A layer's content and its blob.
+struct Found {
+    digest: LayerDigest,
+    descriptor: Descriptor,
+    blob: Blob,
+    is_unread: bool,
+}
+
 impl Maker<'_> {
     fn make(&self, planned: Planned) -> Result<Made, ExportError> {
         let identifier = planned.identifier;
-        let (diff_id, descriptor, blob, origin) = match planned.content {
+        let failed = |source| ExportError::Layer { layer: identifier.clone(), source };
+        let (diff_id, found, origin) = match planned.content {
             Content::Previous(diff_id) => {
                 let descriptor = self.in_previous(diff_id).ok_or_else(|| ExportError::NotReusable {
                     layer: identifier.clone(),
                     reason: "the previous image does not have the layer that its metadata names",
                 })?;
-                (diff_id, descriptor, Blob::Previous, None)
+                (diff_id, (descriptor, Blob::Previous, false), None)
             }
             Content::Source { source, directory } => {
-                let (digest, descriptor, blob) = self
-                    .find_or_build(&source, planned.had_previous)
-                    .map_err(|source| ExportError::Layer { layer: identifier.clone(), source })?;
-                (digest.diff_id, descriptor, blob, origin(directory, digest))
+                let found = self.find(&identifier, &source, planned.had_previous).map_err(failed)?;
+                let Found { digest, descriptor, blob, is_unread } = found;
+                (digest.diff_id, (descriptor, blob, is_unread), origin(directory, digest))
             }
         };
+        let (descriptor, blob, is_unread) = found;
         Ok(Made {
             identifier,
             created_by: planned.created_by,
@@ -77,29 +89,64 @@ impl Maker<'_> {
             diff_id,
             descriptor,
             blob,
+            is_unread,
             origin,
         })
     }
 
-    /// A layer that the previous image may have is first read for its DiffID alone: compressing it costs far more than
-    /// reading it twice.
-    fn find_or_build(
-        &self,
-        source: &LayerSource,
-        had_previous: bool,
-    ) -> Result<(LayerDigest, Descriptor, Blob), LayerError> {
-        if had_previous && self.previous.is_some() {
-            let digest = layer::digest(source)?;
-            if let Some(descriptor) = self.reusable(digest.diff_id) {
-                return Ok((digest, descriptor, Blob::Previous));
+    /// Reads as little as can be: nothing of a layer that the index knows to be unchanged, and else each layer once.
+    ///
+    /// Reading a layer for its DiffID costs a sixth of compressing it. So one that may still be what it was is read
+    /// first, and only compressed when it is not. One that the index knows to be changed is compressed at once. Without
+    /// an index nothing is known but that the previous image had such a layer.
+    fn find(&self, name: &str, source: &LayerSource, had_previous: bool) -> Result<Found, LayerError> {
+        let had_previous = had_previous && self.previous.is_some();
+        let finding = self.input.index.map_or(Ok(Finding::Unknown), |index| index.find(name, source))?;
+        let may_be_the_same = match finding {
+            Finding::Unchanged(digest) => {
+                if let Some(found) = self.at_hand(name, digest) {
+                    tracing::debug!("Layer '{name}' is unchanged and not read");
+                    return Ok(Found { is_unread: true, ..found });
+                }
+                false
+            }
+            Finding::Similar => true,
+            Finding::Changed => false,
+            Finding::Unknown => had_previous,
+        };
+        if may_be_the_same {
+            let digest =
+                self.input.index.map_or_else(|| layer::digest(source), |index| index.read(name, source))?;
+            if let Some(found) = self.at_hand(name, digest) {
+                return Ok(found);
             }
         }
+        self.build(name, source)
+    }
+
+    fn build(&self, name: &str, source: &LayerSource) -> Result<Found, LayerError> {
         let layer = layer::build(source, self.format, self.family, self.sink)?;
-        let digest = LayerDigest { diff_id: layer.diff_id, uncompressed_size: layer.uncompressed_size };
-        match self.reusable(layer.diff_id) {
-            Some(descriptor) => Ok((digest, descriptor, Blob::Previous)),
-            None => Ok((digest, layer.descriptor, Blob::File(layer.path))),
+        if let Some(index) = self.input.index {
+            index.note_made(name, &layer, self.format);
         }
+        let digest = LayerDigest { diff_id: layer.diff_id, uncompressed_size: layer.uncompressed_size };
+        let (descriptor, blob) = match self.reusable(layer.diff_id) {
+            Some(descriptor) => (descriptor, Blob::Previous),
+            None => (layer.descriptor, Blob::File(layer.path)),
+        };
+        Ok(Found { digest, descriptor, blob, is_unread: false })
+    }
+
+    /// A blob with this content that need not be made: the previous image's, or one of an earlier build.
+    fn at_hand(&self, name: &str, digest: LayerDigest) -> Option<Found> {
+        if let Some(descriptor) = self.reusable(digest.diff_id) {
+            return Some(Found { digest, descriptor, blob: Blob::Previous, is_unread: false });
+        }
+        let (blob, size) = self.input.index?.blob(name, digest.diff_id, self.format)?;
+        let mut sinks = std::iter::once(&self.input.sink).chain(&self.input.kept_blobs);
+        let path = sinks.find_map(|sink| sink.kept(blob, size))?;
+        let descriptor = Descriptor::new(MediaType::Layer(self.family, self.format), blob, size);
+        Some(Found { digest, descriptor, blob: Blob::File(path), is_unread: false })
     }
 
     /// The previous image's blob, if it is stored the way that was asked for.

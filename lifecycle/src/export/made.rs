@@ -18,6 +18,8 @@ pub(super) struct Made {
     pub(super) diff_id: DiffId,
     pub(super) descriptor: Descriptor,
     pub(super) blob: Blob,
+    /// Whether it is known without having been read.
+    pub(super) is_unread: bool,
     /// The directory it is from, and its size in bytes before compression.
     pub(super) origin: Option<(PathBuf, u64)>,
 }
@@ -46,7 +48,7 @@ impl LayerDigests {
         let layers = made.iter().filter_map(|layer| {
             let (directory, uncompressed_size) = layer.origin.clone()?;
             let digest = LayerDigest { diff_id: layer.diff_id, uncompressed_size };
-            Some((directory, KnownLayer { digest, blob: place.blob(layer) }))
+            Some((directory, KnownLayer { digest, blob: Some(place.blob(layer)) }))
         });
         Self(layers.collect())
     }

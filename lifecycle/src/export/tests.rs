@@ -3,6 +3,7 @@
 mod formats;
 mod registry;
 mod sending;
+mod unchanged;
 
 use std::fs;
 use std::path::Path;
@@ -129,6 +130,8 @@ impl Fixture {
             run_images: store,
             identify: Identify::ByDigest,
             sink: self.store.sink(),
+            kept_blobs: None,
+            index: None,
         }
     }
 
@@ -360,6 +363,7 @@ fn cached_layers_are_written_once() {
             cache: &cache,
             ownership: OWNERSHIP,
             layer_digests: &output.layer_digests,
+            index: None,
         })
         .unwrap();
     };

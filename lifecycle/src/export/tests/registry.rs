@@ -144,6 +144,7 @@ fn a_cache_image_holds_what_a_cache_directory_holds() {
             cache,
             ownership: OWNERSHIP,
             layer_digests: &output.layer_digests,
+            index: None,
         })
         .unwrap();
     };

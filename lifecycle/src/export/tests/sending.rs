@@ -131,6 +131,7 @@ fn a_cache_image_takes_the_blobs_of_the_app_image() {
             cache: &cache,
             ownership: OWNERSHIP,
             layer_digests: &output.layer_digests,
+            index: None,
         })
         .unwrap();
         let bytes = sent(registry, "cache");
