@@ -130,8 +130,8 @@ pub(crate) fn remove(path: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error.into()),
         Ok(metadata) if metadata.is_dir() => {
-            // Rust's own gives up at folders that it may not read.
-            quietly(Command::new("rm").arg("-rf").arg(path)).map(drop)
+            // A run that was ended may have left mounts of other file systems, which must stay as they are.
+            quietly(Command::new("rm").args(["-rf", "--one-file-system"]).arg(path)).map(drop)
         }
         Ok(_) => Ok(fs_err::remove_file(path)?),
     }

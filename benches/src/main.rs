@@ -61,7 +61,7 @@ fn in_scratch(options: &Options) -> anyhow::Result<Option<ExitCode>> {
         return Ok(None);
     }
     // What a run that was ended left.
-    let _nothing_there = fs_err::remove_dir_all(&temporary);
+    bench::remove(&temporary)?;
     fs_err::create_dir_all(&temporary)?;
     let status = std::process::Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
