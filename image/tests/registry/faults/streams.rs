@@ -9,6 +9,7 @@ use longshore_image::{
     LayerFormat, Manifest, ManifestFormat, MediaType, Platform, Reference, Registry,
 };
 use longshore_test_support::registry::{Fault, FaultyRegistry};
+use longshore_test_support::{CutLine, DockerRegistry};
 
 use super::{MIB, anonymous, status};
 use crate::samples::{bytes, keychain, pull, reference, registry, registry_with};
@@ -244,4 +245,25 @@ impl Read for Broken<'_> {
         Opened(Some(self.0)).read(buffer)?;
         Err(std::io::Error::other("as told"))
     }
+}
+
+/// Debian's registry, open, with a password, and behind a line that breaks in the blob.
+#[test]
+fn a_real_registry_takes_streams() {
+    let open = DockerRegistry::start();
+    let closed = DockerRegistry::start_with_password("u", "p");
+    let line = CutLine::start(open.port(), 5 * MIB, 1);
+    let clients = [
+        (open.host(), anonymous()),
+        (closed.host(), registry(keychain(&closed.host(), "Basic dTpw"))),
+        (line.host(), anonymous()),
+    ];
+    for (seed, (host, registry)) in (100..).zip(clients) {
+        let app = reference(&host, "team/app:v1");
+        let (layer, outcome) = push(&registry, &app, (seed, 24 * MIB), None);
+        assert_ne!(outcome, BlobOutcome::Mounted);
+        let pulled = pull(&registry, &app).1;
+        assert_eq!(Digest::of(&pulled), layer.descriptor.digest, "{host}");
+    }
+    assert_eq!(line.left(), 0, "the line broke");
 }
