@@ -64,7 +64,7 @@ impl Fleet {
     }
 }
 
-fn json(outcome: Outcome) -> Vec<Value> {
+fn json(outcome: &Outcome) -> Vec<Value> {
     serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error}: {}", outcome.stdout))
 }
 
@@ -102,7 +102,7 @@ fn all_images_of_a_registry_that_match_are_rebased() {
     }
 
     // Everything in the registry: what is up to date, what is not, and what is no app image.
-    let outcomes = json(fleet.rebase(&["--all", &format!("{host}/*"), "--format", "json"]).success());
+    let outcomes = json(&fleet.rebase(&["--all", &format!("{host}/*"), "--format", "json"]).success());
     let mut found = results(&outcomes);
     found.sort_unstable();
     let named = |name: &str| format!("{host}/{name}");
@@ -172,7 +172,7 @@ fn images_of_the_local_store_match_too() {
     builder.write_patched_run_image(&Layout::open(&environment.store()), RUN_IMAGE, "1\n");
     environment.hand_over();
     let all = ["rebase", "--all", "*", "--pull-policy", "never"];
-    let outcomes = json(environment.longshore(&[&all[..], &["--format", "json"]].concat()).success());
+    let outcomes = json(&environment.longshore(&[&all[..], &["--format", "json"]].concat()).success());
     let mut found = results(&outcomes);
     found.sort_unstable();
     assert_eq!(

@@ -124,7 +124,7 @@ impl Keychain {
         for path in file_paths(&variable) {
             keychain.add_file(&path)?;
         }
-        keychain.ambient = Some(Ambient::new(&variable));
+        keychain.ambient = Some(Ambient::new(variable));
         Ok(keychain)
     }
 
