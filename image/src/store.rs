@@ -125,6 +125,15 @@ pub trait ImageStore: Send + Sync {
         Ok(image.map(|image| image.index.unwrap_or(image.manifest)))
     }
 
+    /// The digest of what the name points to in that very place, asked as cheaply as the place allows; `None` when there
+    /// is no such name.
+    ///
+    /// # Errors
+    /// As [`ImageStore::manifest`].
+    fn digest_of(&self, reference: &Reference) -> Result<Option<Digest>, StoreError> {
+        Ok(self.manifest(reference)?.map(|manifest| manifest.digest()))
+    }
+
     /// A manifest that an index points to, in the repository of `reference`.
     ///
     /// # Errors

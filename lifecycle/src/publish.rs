@@ -213,8 +213,8 @@ fn points_to(
     name: &Reference,
     manifest: &Manifest,
 ) -> Result<bool, PublishError> {
-    match target.manifest(name) {
-        Ok(found) => Ok(found.is_some_and(|found| found.digest() == manifest.digest())),
+    match target.digest_of(name) {
+        Ok(found) => Ok(found == Some(manifest.digest())),
         // What stands there will be replaced, whatever is wrong with it.
         Err(
             StoreError::NoPlatform { .. }

@@ -41,6 +41,10 @@ impl ImageStore for Remembered {
         self.place.manifest(reference)
     }
 
+    fn digest_of(&self, reference: &Reference) -> Result<Option<Digest>, StoreError> {
+        self.place.digest_of(reference)
+    }
+
     fn child(&self, reference: &Reference, child: &Descriptor) -> Result<Manifest, StoreError> {
         self.place.child(reference, child)
     }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 
 use super::error::RegistryError;
+use super::remote::Remote;
 use super::request::{Payload, Request};
 use super::scope::{Access, Scope};
 use super::transport::{read_limited, status_error};
@@ -70,10 +71,7 @@ impl Core {
         reference: &Reference,
     ) -> Result<Option<(Manifest, Option<HeaderValue>)>, RegistryError> {
         let remote = self.remote(reference).await?;
-        let path = format!("manifests/{}", reference.identifier());
-        // Without all four types, registries convert or hide manifests.
-        let request = Request::new(Method::GET, remote.url(reference.repository(), &path))
-            .header(ACCEPT, HeaderValue::from_static(MediaType::ACCEPTED_MANIFESTS));
+        let request = manifest_request(&remote, Method::GET, reference);
         let scope = Scope::new(reference.repository(), Access::Pull);
         let answer = remote.send(&request, &scope, self.context()).await?;
         match answer.status() {
@@ -105,14 +103,34 @@ impl Core {
         self.ask_places(reference, async |place| self.manifest_descriptor_at(&place).await).await
     }
 
+    /// The digest of what the name points to in that very registry, without its bytes where a header says it: a mirror may
+    /// be behind. Whatever else the registry answers, the manifest itself decides, and its failure has words.
+    pub(super) async fn digest_at(&self, reference: &Reference) -> Result<Option<Digest>, RegistryError> {
+        let announced = match self.ask_for_headers(reference).await {
+            Ok(answer) if answer.status() == StatusCode::NOT_FOUND => return Ok(None),
+            Ok(answer) if answer.status() == StatusCode::OK => content_digest(answer.headers()),
+            Ok(_) | Err(RegistryError::Denied { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        match announced {
+            Some(digest) => Ok(Some(digest)),
+            None => Ok(self.manifest_at(reference).await?.map(|manifest| manifest.digest())),
+        }
+    }
+
+    async fn ask_for_headers(&self, reference: &Reference) -> Result<Response, RegistryError> {
+        let remote = self.remote(reference).await?;
+        let request = manifest_request(&remote, Method::HEAD, reference);
+        let scope = Scope::new(reference.repository(), Access::Pull);
+        remote.send(&request, &scope, self.context()).await
+    }
+
     async fn manifest_descriptor_at(
         &self,
         reference: &Reference,
     ) -> Result<Option<Descriptor>, RegistryError> {
         let remote = self.remote(reference).await?;
-        let path = format!("manifests/{}", reference.identifier());
-        let request = Request::new(Method::HEAD, remote.url(reference.repository(), &path))
-            .header(ACCEPT, HeaderValue::from_static(MediaType::ACCEPTED_MANIFESTS));
+        let request = manifest_request(&remote, Method::HEAD, reference);
         let scope = Scope::new(reference.repository(), Access::Pull);
         let answer = remote.send(&request, &scope, self.context()).await?;
         match answer.status() {
@@ -206,6 +224,13 @@ impl Core {
             _ => Err(status_error(answer, &request).await),
         }
     }
+}
+
+fn manifest_request(remote: &Remote, method: Method, reference: &Reference) -> Request {
+    let path = format!("manifests/{}", reference.identifier());
+    // Without all four types, registries convert or hide manifests.
+    Request::new(method, remote.url(reference.repository(), &path))
+        .header(ACCEPT, HeaderValue::from_static(MediaType::ACCEPTED_MANIFESTS))
 }
 
 /// The registry's digest of the content; other algorithms than ours cannot be compared.

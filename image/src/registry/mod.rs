@@ -287,6 +287,10 @@ impl ImageStore for Registry {
         Ok(self.wait(self.core.manifest(reference))?)
     }
 
+    fn digest_of(&self, reference: &Reference) -> Result<Option<Digest>, StoreError> {
+        Ok(self.wait(self.core.digest_at(reference))?)
+    }
+
     fn checks_manifests(&self) -> bool {
         true
     }

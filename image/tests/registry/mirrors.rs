@@ -29,6 +29,12 @@ fn images_come_from_the_mirror_and_go_to_the_registry() {
     assert_eq!(image.reference, app, "the image has the name it was asked for by");
     assert_eq!(origin.requests().len(), before, "the registry was not asked");
     assert!(registry.manifest_descriptor(&app).unwrap().is_some());
+    assert_eq!(origin.requests().len(), before);
+    // Whether a name has to be written is for the place to say that it would be written to.
+    let asked = mirror.requests().len();
+    assert_eq!(registry.digest_of(&app).unwrap(), Some(sample.manifest.digest()));
+    assert_eq!(mirror.requests().len(), asked);
+    assert!(origin.requests().len() > before);
     mirror.assert_tags_are_complete();
     origin.assert_tags_are_complete();
 }

@@ -45,6 +45,35 @@ fn every_request_for_a_manifest_accepts_all_four_types() {
     }
 }
 
+/// Old registries send no digest, some allow no `HEAD`, and a mirror may be behind.
+#[test]
+fn the_digest_of_a_name_costs_one_question_of_the_registry_itself() {
+    let head = |status| super::status("HEAD", "/manifests/", status, 10);
+    let table: [(Vec<Fault>, &[&str]); 5] = [
+        (vec![], &["HEAD"]),
+        (vec![head(405)], &["HEAD", "GET"]),
+        (vec![head(400)], &["HEAD", "GET"]),
+        (vec![head(403)], &["HEAD", "GET"]),
+        (vec![Fault::NoDigestHeader], &["HEAD", "GET"]),
+    ];
+    for (faults, expected) in table {
+        let server = FaultyRegistry::start([]);
+        let app = reference(&server.host(), "app:v1");
+        let sample = Sample::new(26, 1024);
+        sample.push(&anonymous(), &app).unwrap();
+        server.set_faults(faults.clone());
+        let before = server.requests().len();
+        assert_eq!(anonymous().digest_of(&app).unwrap(), Some(sample.manifest.digest()), "{faults:?}");
+        let asked: Vec<_> = server.requests()[before..]
+            .iter()
+            .filter(|request| request.path.ends_with("/manifests/v1"))
+            .map(|request| request.method.clone())
+            .collect();
+        assert_eq!(asked, expected, "{faults:?}");
+        assert_eq!(anonymous().digest_of(&app.with_tag("missing")).unwrap(), None, "{faults:?}");
+    }
+}
+
 /// ECR, for artifacts about images of another repository.
 #[test]
 fn a_405_is_told_in_the_registrys_words() {

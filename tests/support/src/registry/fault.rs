@@ -112,6 +112,8 @@ pub enum Fault {
     },
     /// Manifests are announced with the digest of something else.
     WrongDigestHeader,
+    /// Manifests come without a digest in the headers.
+    NoDigestHeader,
     /// Blobs are fetched from `BASE/DIGEST`.
     RedirectBlobs(String),
     /// Blobs trickle: one byte each time so many milliseconds have passed.
