@@ -19,6 +19,7 @@ mod containers;
 #[cfg(target_arch = "x86_64")]
 mod crash;
 mod documents;
+mod exporter;
 mod extensions;
 mod image;
 mod matrix;

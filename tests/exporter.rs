@@ -1,0 +1,241 @@
+//! The phases of a build by themselves: what an unchanged export costs, and that its image depends on nothing but what is
+//! exported.
+
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use longshore_test_support::layout::{Layout, digest};
+use longshore_test_support::registry::Logged;
+use longshore_test_support::tiny::TinyBuilder;
+use longshore_test_support::{FaultyRegistry, Outcome, TestEnvironment, skopeo};
+
+use crate::LONGSHORE;
+
+const GROUP: &str = "[[group]]\nid = \"test/big\"\nversion = \"1.0.0\"\napi = \"0.10\"\n";
+const METADATA: &str = "[[buildpacks]]\nid = \"test/big\"\nversion = \"1.0.0\"\napi = \"0.10\"\n\
+     [[processes]]\ntype = \"web\"\ncommand = [\"run\"]\nargs = []\ndefault = true\nbuildpack-id = \"test/big\"\n\
+     [[slices]]\npaths = [\"static/*\"]\n";
+const TYPES: &str = "[types]\nlaunch = true\ncache = true\n";
+
+/// How a phase is run.
+#[derive(Debug, Clone, Copy, Default)]
+struct Way {
+    /// On one processor alone.
+    one_processor: bool,
+    /// As many threads make layers side by side; the library's choice when there is no number.
+    threads: Option<u32>,
+    /// Nothing that the stat index says is believed.
+    paranoid: bool,
+}
+
+/// What buildpacks left, and a registry with the run image.
+struct Machine {
+    environment: TestEnvironment,
+    registry: FaultyRegistry,
+    format: &'static str,
+}
+
+impl Machine {
+    fn new(format: &'static str) -> Self {
+        let environment = TestEnvironment::new(LONGSHORE);
+        let registry = FaultyRegistry::start([]);
+        let machine = Self { environment, registry, format };
+        TinyBuilder::new(Vec::new()).write_run_image(&Layout::open(&machine.path("images")), "run");
+        let source = format!("oci:{}:run", machine.path("images").display());
+        skopeo::copy(&source, &format!("docker://{}", machine.name("run:1")));
+        for (name, text) in [
+            ("layers/group.toml", GROUP),
+            ("layers/config/metadata.toml", METADATA),
+            ("layers/test_big/deps.toml", TYPES),
+            ("app/server", "serve\n"),
+            ("app/static/page", "hello\n"),
+            ("launcher", "launcher"),
+        ] {
+            let _ = machine.environment.write(name, text);
+        }
+        std::fs::create_dir(machine.path("phases")).unwrap();
+        for phase in ["analyzer", "restorer", "exporter"] {
+            symlink(LONGSHORE, machine.path("phases").join(phase)).unwrap();
+        }
+        machine.write_layer(&machine.path("layers/test_big/deps"));
+        machine.environment.hand_over();
+        machine
+    }
+
+    /// Files of 12 MiB: more than one chunk of the tar in one file, many files in one chunk, and what does and what does
+    /// not become smaller.
+    fn write_layer(&self, folder: &Path) {
+        for folder_number in 0..40 {
+            let folder = folder.join(format!("small-{folder_number}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            for number in 0..50 {
+                let text = format!("{folder_number} {number}\n").repeat(number * 4);
+                std::fs::write(folder.join(format!("file-{number}")), text).unwrap();
+            }
+        }
+        std::fs::write(folder.join("noise"), noise(5 << 20)).unwrap();
+        std::fs::write(folder.join("text"), "the same line again\n".repeat(250_000)).unwrap();
+        symlink("noise", folder.join("link")).unwrap();
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.environment.path(name)
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{}/{name}", self.registry.host())
+    }
+
+    fn phase(&self, phase: &str, way: Way, arguments: &[&str]) {
+        let program = self.path("phases").join(phase);
+        let mut command = if way.one_processor {
+            let mut command = Command::new("taskset");
+            command.args(["-c", &first_processor()]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        let owner = self.path("layers").metadata().unwrap();
+        for (name, value) in self.environment.command().get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command
+            .args(arguments)
+            .env("CNB_PLATFORM_API", "0.13")
+            .env("CNB_LAYERS_DIR", self.path("layers"))
+            .env("CNB_APP_DIR", self.path("app"))
+            .env("CNB_USER_ID", owner.uid().to_string())
+            .env("CNB_GROUP_ID", owner.gid().to_string())
+            .env("CNB_LAYER_FORMAT", self.format)
+            .current_dir(self.path("."));
+        if let Some(threads) = way.threads {
+            command.env("RAYON_NUM_THREADS", threads.to_string());
+        }
+        if way.paranoid {
+            command.env("CNB_PARANOID", "true");
+        }
+        Outcome::of(&mut command).success();
+    }
+
+    fn analyze(&self, image: &str, way: Way) {
+        self.phase("analyzer", way, &["-run-image", &self.name("run:1"), &self.name(image)]);
+    }
+
+    fn export(&self, image: &str, cache: &str, way: Way) {
+        let (launcher, cache) = (self.path("launcher"), self.path(cache));
+        std::fs::create_dir_all(&cache).unwrap();
+        let (launcher, cache) = (launcher.display().to_string(), cache.display().to_string());
+        self.phase("exporter", way, &["-launcher", &launcher, "-cache-dir", &cache, &self.name(image)]);
+    }
+
+    /// The digest of the image of a build with that cache.
+    fn build(&self, image: &str, cache: &str, way: Way) -> String {
+        self.analyze(image, way);
+        self.export(image, cache, way);
+        self.digest(image)
+    }
+
+    /// As a build in a new container, which has nothing but the cache.
+    fn build_after_restore(&self, image: &str, cache: &str, way: Way) -> String {
+        std::fs::remove_dir_all(self.path("layers/test_big")).unwrap();
+        self.analyze(image, way);
+        self.phase("restorer", way, &["-cache-dir", &self.path(cache).display().to_string()]);
+        assert!(self.path("layers/test_big/deps/noise").exists(), "the layer is restored");
+        // What the buildpack says of its layer again.
+        let _ = self.environment.write("layers/test_big/deps.toml", TYPES);
+        self.export(image, cache, way);
+        self.digest(image)
+    }
+
+    fn digest(&self, image: &str) -> String {
+        let (repository, tag) = image.split_once(':').unwrap();
+        digest(&self.registry.manifest(repository, tag).expect("an image"))
+    }
+}
+
+/// Bytes that no compression makes small, the same each time.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).take(length / 8).flatten().collect()
+}
+
+/// The number of a processor that this test may use.
+fn first_processor() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    list.trim().split(['-', ',']).next().unwrap().to_owned()
+}
+
+/// All ways to make the same image.
+fn one_digest(format: &'static str) {
+    let machine = Machine::new(format);
+    let mut digests = Vec::new();
+    for one_processor in [true, false] {
+        for threads in [1, 7] {
+            let way = Way { one_processor, threads: Some(threads), paranoid: false };
+            let name = format!("app-{one_processor}-{threads}");
+            let (image, cache) = (format!("{name}:1"), format!("caches/{name}"));
+            let mut note = |what, digest| digests.push((digest, what, way));
+            note("cold", machine.build(&image, &cache, way));
+            note("with the index", machine.build(&image, &cache, way));
+            note("paranoid", machine.build(&image, &cache, Way { paranoid: true, ..way }));
+            note("after a restore", machine.build_after_restore(&image, &cache, way));
+            note("without a previous image", machine.build(&format!("{name}-other:1"), &cache, way));
+            note("with another cache", machine.build(&image, &format!("{cache}-other"), way));
+        }
+    }
+    machine.registry.assert_tags_are_complete();
+    let (first, ..) = &digests[0];
+    let others: Vec<_> = digests.iter().filter(|(digest, ..)| digest != first).collect();
+    assert!(others.is_empty(), "not {first}: {others:#?}");
+}
+
+#[test]
+fn neither_processors_nor_threads_nor_what_is_known_change_an_image_of_zstd() {
+    one_digest("tar+zstd");
+}
+
+#[test]
+fn neither_processors_nor_threads_nor_what_is_known_change_an_image_of_gzip() {
+    one_digest("tar+gzip");
+}
+
+/// An export that changes nothing asks what it has to compare, and then whether the name is that image already.
+#[test]
+fn an_unchanged_export_ends_after_comparing() {
+    let machine = Machine::new("tar+zstd");
+    let (image, way) = ("app:1", Way::default());
+    let first = machine.build(image, "cache", way);
+    machine.analyze(image, way);
+    let before = machine.registry.requests().len();
+    machine.export(image, "cache", way);
+    let requests = machine.registry.requests().split_off(before);
+    assert_eq!(machine.digest(image), first);
+
+    let shown = format!("{requests:#?}");
+    println!("{shown}");
+    let of = |is: &dyn Fn(&Logged) -> bool| requests.iter().filter(|request| is(request)).count();
+    assert_eq!(of(&|request| !matches!(request.method.as_str(), "GET" | "HEAD")), 0, "{shown}");
+    assert_eq!(of(&|request| request.received > 0), 0, "{shown}");
+    // The name itself is asked for its digest alone, and once.
+    assert_eq!(of(&|request| request.path.ends_with("/app/manifests/1") && request.method == "GET"), 0);
+    assert_eq!(of(&|request| request.path.ends_with("/app/manifests/1") && request.method == "HEAD"), 1);
+    let manifests = of(&|request| request.path.contains("/manifests/sha256:") && request.method == "GET");
+    assert!(manifests <= 2, "those of the run image and of the previous image: {shown}");
+    // Of blobs, only what the manifests say the configurations are.
+    let config = |repository: &str, name: &str| -> String {
+        let manifest = machine.registry.manifest(repository, name).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        format!("/v2/{repository}/blobs/{}", manifest["config"]["digest"].as_str().unwrap())
+    };
+    let configs = [config("app", "1"), config("run", "1")];
+    let layers = of(&|request| request.path.contains("/blobs/") && !configs.contains(&request.path));
+    assert_eq!(layers, 0, "{shown}");
+}
