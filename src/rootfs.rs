@@ -6,7 +6,7 @@
 
 use std::fmt::Display;
 use std::fs::{File, Permissions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -200,9 +200,8 @@ fn unpack_inside(input: WorkerInput) -> Result<String, WorkerFailure> {
     }
     .expecting(diff_id);
     let mut blob = File::from(reader);
-    let content = longshore_image::decompress(&mut blob)?;
-    unpack::apply(content, std::os::fd::AsFd::as_fd(&directory), &policy)?;
+    unpack::apply(&mut blob, std::os::fd::AsFd::as_fd(&directory), &policy)?;
     // What follows the last member of the blob still has to be read: its digest is verified on the other side.
-    io::copy(&mut blob.take(u64::MAX), &mut io::sink())?;
+    io::copy(&mut blob, &mut io::sink())?;
     Ok(String::new())
 }

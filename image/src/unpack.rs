@@ -3,9 +3,10 @@
 //! Names are split by us and opened by the kernel within one directory (`openat2`); nothing is written, given away or
 //! removed by a path that somebody else may change meanwhile. See [`Policy`] for what is unpacked and how.
 
-mod ahead;
+pub(crate) mod ahead;
 mod apply;
 mod attributes;
+mod directory;
 mod error;
 pub(crate) mod header;
 pub(crate) mod name;
@@ -36,25 +37,31 @@ pub struct Applied {
     pub entries: u64,
 }
 
-/// Unpacks one uncompressed layer into the directory `root`, over what is there.
+/// Unpacks one layer, compressed or not, into the directory `root`, over what is there. Threads decompress and hash
+/// meanwhile.
 ///
 /// # Errors
 /// When the stream is no valid tar, is not the one that `policy` expects, has something that `policy` refuses, or cannot
 /// be written. What was unpacked until then stays, and is to be thrown away.
-pub fn apply(reader: impl Read, root: BorrowedFd<'_>, policy: &Policy) -> Result<Applied, UnpackError> {
-    let (actual, bytes, entries) = apply::Applier::new(reader, root, policy).run()?.finish();
-    match policy.diff_id {
-        Some(expected) if expected != actual => Err(UnpackError::DiffId { expected, actual }),
-        _ => Ok(Applied { diff_id: actual, bytes, entries }),
-    }
+pub fn apply(
+    reader: impl Read + Send,
+    root: BorrowedFd<'_>,
+    policy: &Policy,
+) -> Result<Applied, UnpackError> {
+    let reader = decompress::decompress(reader).map_err(UnpackError::Read)?;
+    ahead::read_ahead(reader, |reader| {
+        let (actual, bytes, entries) = apply::Applier::new(reader, root, policy).run()?.finish()?;
+        match policy.diff_id {
+            Some(expected) if expected != actual => Err(UnpackError::DiffId { expected, actual }),
+            _ => Ok(Applied { diff_id: actual, bytes, entries }),
+        }
+    })
 }
 
-/// Unpacks one layer, compressed or not, into the directory at `root`, which is opened once and exists.
+/// Unpacks one layer, as [`apply`] does, into the directory at `root`, which is opened once and exists.
 ///
 /// # Errors
 /// As [`apply`]; when the directory cannot be opened.
 pub fn extract_into(reader: impl Read + Send, root: &Path, policy: &Policy) -> Result<Applied, UnpackError> {
-    let root = apply::open_root(root)?;
-    let reader = decompress::decompress(reader).map_err(UnpackError::Read)?;
-    ahead::read_ahead(reader, |reader| apply(reader, root.as_fd(), policy))
+    apply(reader, apply::open_root(root)?.as_fd(), policy)
 }

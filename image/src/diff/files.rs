@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Difference;
 use crate::unpack::Limits;
+use crate::unpack::ahead::read_ahead;
 use crate::unpack::header::{Entry, Kind};
 use crate::unpack::name::{self, Place};
 use crate::unpack::reader::TarReader;
@@ -35,7 +36,11 @@ impl Files {
     /// Puts a layer over them.
     pub(super) fn apply(&mut self, blob: impl Read + Send, expected: DiffId) -> Result<(), UnpackError> {
         let reader = decompress(blob).map_err(UnpackError::Read)?;
-        let mut tar = TarReader::new(reader, Limits::default());
+        let actual = read_ahead(reader, |reader| self.apply_tar(TarReader::new(reader, Limits::default())))?;
+        if actual == expected { Ok(()) } else { Err(UnpackError::DiffId { expected, actual }) }
+    }
+
+    fn apply_tar(&mut self, mut tar: TarReader) -> Result<DiffId, UnpackError> {
         let mut written = BTreeSet::new();
         while let Some(entry) = tar.next()? {
             let Ok(Place::Inside(path)) = name::place(&entry.path, None) else { continue };
@@ -59,11 +64,10 @@ impl Files {
                 }
             }
         }
-        let (actual, ..) = tar.finish();
-        if actual == expected { Ok(()) } else { Err(UnpackError::DiffId { expected, actual }) }
+        Ok(tar.finish()?.0)
     }
 
-    fn read(&self, tar: &mut TarReader<impl Read>, entry: &Entry) -> Result<File, UnpackError> {
+    fn read(&self, tar: &mut TarReader, entry: &Entry) -> Result<File, UnpackError> {
         if entry.kind == Kind::HardLink
             && let Ok(Place::Inside(target)) = name::place(&entry.link, None)
             && let Some(file) = self.0.get(&target)
@@ -73,13 +77,8 @@ impl Files {
         let mut content = None;
         if entry.kind == Kind::File {
             let mut hasher = Sha256::new();
-            let mut buffer = vec![0; 256 << 10];
-            let mut left = entry.size;
-            while left > 0 {
-                let part = left.min(buffer.len() as u64) as usize;
-                tar.content(&mut buffer[..part])?;
-                hasher.update(&buffer[..part]);
-                left -= part as u64;
+            while !tar.is_content_read() {
+                tar.content(|part| hasher.update(part))?;
             }
             content = Some(Digest::from_hasher(hasher));
         }

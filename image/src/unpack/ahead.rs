@@ -1,60 +1,139 @@
-//! Decompresses on a thread of its own, a few buffers ahead of the unpacking.
+//! Decompresses and hashes on threads of their own, some pieces ahead of the unpacking. Nothing is copied on the way: both
+//! readers of a piece look at the same memory, which is used again afterwards.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
+use std::sync::Arc;
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use sha2::{Digest as _, Sha256};
 
-const BUFFER: usize = 1 << 20;
-const BUFFERS: usize = 4;
+use crate::DiffId;
 
-type Filled = io::Result<Vec<u8>>;
+/// Small enough that two of them stay in a processor's own cache.
+const PIECE: usize = 256 << 10;
+/// How many there are; this bounds the memory.
+const PIECES: usize = 16;
 
-/// What the thread has read, in order. After an error or the end there is nothing more.
-pub(super) struct Ahead {
-    filled: Receiver<Filled>,
-    current: Vec<u8>,
-    position: usize,
+/// A part of the stream. Its memory goes back when both readers are done.
+struct Piece {
+    /// As long as all pieces; only the first `filled` bytes count.
+    bytes: Vec<u8>,
+    filled: usize,
     empty: Sender<Vec<u8>>,
 }
 
-/// Calls `consume` with a reader that gives the bytes of `reader`, which another thread reads meanwhile.
-pub(super) fn read_ahead<T>(reader: impl Read + Send, consume: impl FnOnce(Ahead) -> T) -> T {
-    let (filled_sender, filled) = bounded(BUFFERS);
-    let (empty, empties) = bounded(BUFFERS);
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.filled]
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        // The thread that fills them may have ended.
+        let _ = self.empty.send(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// What the threads have read, in order. After an error or the end there is nothing more.
+pub(crate) struct Ahead {
+    filled: Receiver<io::Result<Arc<Piece>>>,
+    current: Option<Arc<Piece>>,
+    position: usize,
+    digest: Receiver<DiffId>,
+}
+
+/// Calls `consume` with a reader that gives the bytes of `reader`, which other threads read and hash meanwhile.
+pub(crate) fn read_ahead<T>(reader: impl Read + Send, consume: impl FnOnce(Ahead) -> T) -> T {
+    let (empty, empties) = unbounded();
+    for _ in 0..PIECES {
+        // The other end is in scope.
+        let _ = empty.send(Vec::new());
+    }
+    let (filled_sender, filled) = unbounded();
+    let (hashed_sender, hashed) = unbounded::<Arc<Piece>>();
+    let (digest_sender, digest) = bounded(1);
     thread::scope(|scope| {
-        scope.spawn(move || produce(reader, &filled_sender, &empties));
-        consume(Ahead { filled, current: Vec::new(), position: 0, empty })
+        scope.spawn(move || produce(reader, &filled_sender, &hashed_sender, &empties, &empty));
+        scope.spawn(move || {
+            let mut hasher = Sha256::new();
+            hashed.iter().for_each(|piece| hasher.update(piece.bytes()));
+            let _ = digest_sender.send(DiffId::from_hasher(hasher));
+        });
+        consume(Ahead { filled, current: None, position: 0, digest })
     })
 }
 
-fn produce(mut reader: impl Read, filled: &Sender<Filled>, empties: &Receiver<Vec<u8>>) {
-    loop {
-        let mut buffer = empties.try_recv().unwrap_or_default();
-        buffer.clear();
-        let read = reader.by_ref().take(BUFFER as u64).read_to_end(&mut buffer);
-        let is_last = !matches!(read, Ok(count) if count > 0);
-        // What was read of this buffer before an error is dropped: the stream is of no use then.
-        if filled.send(read.map(|_| buffer)).is_err() || is_last {
+fn produce(
+    mut reader: impl Read,
+    filled: &Sender<io::Result<Arc<Piece>>>,
+    hashed: &Sender<Arc<Piece>>,
+    empties: &Receiver<Vec<u8>>,
+    empty: &Sender<Vec<u8>>,
+) {
+    while let Ok(mut bytes) = empties.recv() {
+        bytes.resize(PIECE, 0);
+        let read = fill(&mut reader, &mut bytes);
+        let is_last = !matches!(read, Ok(PIECE));
+        let piece = read.map(|filled| Arc::new(Piece { bytes, filled, empty: empty.clone() }));
+        if let Ok(piece) = &piece {
+            let _ = hashed.send(Arc::clone(piece));
+        }
+        // What was read of this piece before an error is dropped: the stream is of no use then.
+        if filled.send(piece).is_err() || is_last {
             return;
         }
     }
 }
 
+/// Fills `buffer`, less only at the end of the stream.
+fn fill(mut reader: impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+impl Ahead {
+    /// The digest of the whole stream, once it was read to its end.
+    pub(crate) fn finish(self) -> Option<DiffId> {
+        let Self { filled, current, digest, .. } = self;
+        drop((filled, current));
+        digest.recv().ok()
+    }
+}
+
 impl Read for Ahead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.position == self.current.len() {
-            let Ok(next) = self.filled.recv() else { return Ok(0) };
-            let used = std::mem::replace(&mut self.current, next?);
-            self.position = 0;
-            // The thread may have ended, or have buffers enough.
-            let _ = self.empty.try_send(used);
-        }
-        let rest = &self.current[self.position..];
-        let count = rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&rest[..count]);
-        self.position += count;
+        let available = self.fill_buf()?;
+        let count = available.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&available[..count]);
+        self.consume(count);
         Ok(count)
+    }
+}
+
+impl BufRead for Ahead {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.current.as_ref().is_none_or(|piece| self.position == piece.filled) {
+            self.current = None;
+            self.position = 0;
+            if let Ok(next) = self.filled.recv() {
+                self.current = Some(next?);
+            }
+        }
+        Ok(self.current.as_ref().map_or(&[], |piece| &piece.bytes()[self.position..]))
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.position += amount;
     }
 }
 
@@ -66,8 +145,12 @@ mod tests {
     fn bytes_and_errors_come_in_order() {
         let bytes: Vec<u8> = (0..3_500_000_u32).map(|index| index as u8).collect();
         let mut read = Vec::new();
-        read_ahead(&*bytes, |mut ahead| ahead.read_to_end(&mut read)).unwrap();
+        let digest = read_ahead(&*bytes, |mut ahead| {
+            ahead.read_to_end(&mut read).unwrap();
+            ahead.finish()
+        });
         assert!(read == bytes);
+        assert_eq!(digest, Some(DiffId::of(&bytes)));
         struct Failing;
         impl Read for Failing {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

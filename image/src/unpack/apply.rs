@@ -1,9 +1,10 @@
 //! Unpacks the entries of one layer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmod, chownat, fchmod, fchown, fstat,
@@ -11,25 +12,26 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::ahead::Ahead;
 use super::attributes;
+use super::directory::Directory;
 use super::error::UnpackError;
 use super::header::{Entry, Kind};
 use super::name::{self, Place};
 use super::policy::{Owner, Policy, SpecialFiles, Whiteouts};
 use super::reader::TarReader;
-use super::tree::{Found, Tree, found, make_directory};
+use super::tree::{Found, Tree, found};
 use super::whiteout::{self, Whiteout};
 
 type Result<T, E = UnpackError> = std::result::Result<T, E>;
 
-const BUFFER: usize = 128 << 10;
 /// The most extended attributes that are kept in memory, in bytes.
 const DEFERRED_LIMIT: usize = 64 << 20;
 /// Ids beyond this are negative for programs that keep them in an `int` (CVE-2024-40635).
 const ID_LIMIT: u64 = i32::MAX as u64;
 
-pub(super) struct Applier<'a, R> {
-    reader: TarReader<R>,
+pub(super) struct Applier<'a> {
+    reader: TarReader,
     pub(super) tree: Tree<'a>,
     pub(super) policy: &'a Policy,
     /// What this layer made, when its whiteouts are to leave that alone.
@@ -39,11 +41,10 @@ pub(super) struct Applier<'a, R> {
     directories: BTreeMap<Vec<u8>, Entry>,
     /// The bytes of their extended attributes.
     deferred: usize,
-    buffer: Vec<u8>,
 }
 
-impl<'a, R: Read> Applier<'a, R> {
-    pub(super) fn new(reader: R, root: BorrowedFd<'a>, policy: &'a Policy) -> Self {
+impl<'a> Applier<'a> {
+    pub(super) fn new(reader: Ahead, root: BorrowedFd<'a>, policy: &'a Policy) -> Self {
         Self {
             reader: TarReader::new(reader, policy.limits),
             tree: Tree::new(root),
@@ -51,11 +52,10 @@ impl<'a, R: Read> Applier<'a, R> {
             made: BTreeSet::new(),
             directories: BTreeMap::new(),
             deferred: 0,
-            buffer: vec![0; BUFFER],
         }
     }
 
-    pub(super) fn run(mut self) -> Result<TarReader<R>> {
+    pub(super) fn run(mut self) -> Result<TarReader> {
         while let Some(entry) = self.reader.next()? {
             self.entry(entry)?;
         }
@@ -135,24 +135,15 @@ impl<'a, R: Read> Applier<'a, R> {
         let (parent, name) = name::split(&path);
         let directory =
             self.tree.directory(parent, true).map_err(failed("open the directory of", &entry.path))?;
-        let existing = found(&directory, name).map_err(failed("look at", &entry.path))?;
-        if entry.kind == Kind::HardLink {
-            self.hard_link(&directory, name, &path, &entry)?;
-        } else {
-            let replaces = existing != Found::Nothing
-                && !(existing == Found::Directory && entry.kind == Kind::Directory);
-            if replaces {
-                self.tree.remove(&directory, name).map_err(failed("replace", &entry.path))?;
+        match entry.kind {
+            Kind::HardLink => self.hard_link(&directory, name, &path, &entry)?,
+            Kind::File => self.file(&directory, name, &entry)?,
+            Kind::Directory => {
+                self.directory(&directory, name, &path, &entry)
+                    .map_err(failed("make the directory", &entry.path))?;
+                self.defer(path.clone(), entry)?;
             }
-            match entry.kind {
-                Kind::File => self.file(&directory, name, &entry)?,
-                Kind::Directory => {
-                    self.directory(&directory, name, existing, &entry)
-                        .map_err(failed("make the directory", &entry.path))?;
-                    self.defer(path.clone(), entry)?;
-                }
-                _ => self.special(&directory, name, &entry).map_err(failed("make", &entry.path))?,
-            }
+            _ => self.special(&directory, name, &entry)?,
         }
         if self.policy.whiteouts == Whiteouts::Apply {
             self.made.insert(path);
@@ -160,34 +151,80 @@ impl<'a, R: Read> Applier<'a, R> {
         Ok(())
     }
 
-    fn file(&mut self, parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<()> {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(io::Error::from)
-            .map_err(failed("make", &entry.path))?;
-        let mut left = entry.size;
-        while left > 0 {
-            let part = left.min(BUFFER as u64) as usize;
-            self.reader.content(&mut self.buffer[..part])?;
-            write_all(&file, &self.buffer[..part]).map_err(failed("write", &entry.path))?;
-            left -= part as u64;
-        }
-        self.set_attributes(&file, entry).map_err(failed("set the attributes of", &entry.path))
+    /// Calls `create`, and once more without what stands at the name if there is something.
+    fn create<T>(
+        &mut self,
+        parent: &Directory,
+        name: &[u8],
+        entry: &Entry,
+        create: impl Fn() -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        let created = match create() {
+            Err(Errno::EXIST) => {
+                self.tree.remove(parent, name).map_err(failed("replace", &entry.path))?;
+                create()
+            }
+            other => other,
+        };
+        created.map_err(|error| failed("make", &entry.path)(error.into()))
     }
 
-    fn directory(&self, parent: &OwnedFd, name: &[u8], existing: Found, entry: &Entry) -> io::Result<()> {
-        if existing == Found::Directory {
-            return Ok(());
+    fn file(&mut self, parent: &Directory, name: &[u8], entry: &Entry) -> Result<()> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Not yet the bits that make it run as its owner. Of a file that nobody may write, its owner may not set
+        // extended attributes.
+        let writable = if entry.attributes.is_empty() { 0 } else { 0o200 };
+        let mode = Mode::from_raw_mode(entry.mode & 0o777 | writable);
+        let file = self.create(parent, name, entry, || openat(parent, name, flags, mode))?;
+        while !self.reader.is_content_read() {
+            let written = self.reader.content(|part| write_all(&file, part))?;
+            written.map_err(failed("write", &entry.path))?;
         }
-        let directory = make_directory(parent, name, entry.mode | 0o700)?;
-        if let (Found::Whiteout, Whiteouts::Overlay(attribute)) = (existing, self.policy.whiteouts) {
-            whiteout::set_opaque(&directory, attribute)?;
+        self.finish_file(parent, &file, entry).map_err(failed("set the attributes of", &entry.path))
+    }
+
+    /// Sets what a new file does not have by itself.
+    fn finish_file(&self, parent: &Directory, file: &OwnedFd, entry: &Entry) -> io::Result<()> {
+        let mode = self.mode(entry);
+        let fresh = parent.fresh(file, mode & 0o777)?;
+        if let Some((uid, gid)) = self.owner(entry)
+            && (uid, gid) != (fresh.uid, fresh.gid)
+        {
+            // Before the mode, because giving a file away clears its set-id bits.
+            fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
+        // After the owner and the content, because both take its capabilities; before the mode, which an access control
+        // list changes as well.
+        attributes::set(file, entry, self.policy.attributes)?;
+        if !fresh.gives(mode) || !entry.attributes.is_empty() {
+            fchmod(file, Mode::from_raw_mode(mode))?;
+        }
+        Ok(futimens(file, &times(entry))?)
+    }
+
+    fn directory(&mut self, parent: &Directory, name: &[u8], path: &[u8], entry: &Entry) -> io::Result<()> {
+        let permissions = entry.mode & 0o777 | 0o700;
+        let made = match parent.make(name, permissions) {
+            Err(Errno::EXIST) => {
+                let existing = found(parent, name)?;
+                if existing == Found::Directory {
+                    return Ok(());
+                }
+                self.tree.remove(parent, name)?;
+                let made = parent.make(name, permissions)?;
+                if let (Found::Whiteout, Whiteouts::Overlay(attribute)) = (existing, self.policy.whiteouts) {
+                    whiteout::set_opaque(&made, attribute)?;
+                }
+                return Ok(());
+            }
+            made => made?,
+        };
+        self.tree.keep(path, Rc::new(made));
         Ok(())
     }
 
     /// A link to something within the root; the last part of its target is not followed either.
-    fn hard_link(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8], entry: &Entry) -> Result<()> {
+    fn hard_link(&mut self, parent: &Directory, name: &[u8], path: &[u8], entry: &Entry) -> Result<()> {
         let Place::Inside(target) = self.place(&entry.link, &entry.path)? else {
             return Err(refused(&entry.path, "it links to a directory"));
         };
@@ -212,47 +249,50 @@ impl<'a, R: Read> Applier<'a, R> {
         }
     }
 
-    fn special(&self, parent: &OwnedFd, name: &[u8], entry: &Entry) -> io::Result<()> {
+    fn special(&mut self, parent: &Directory, name: &[u8], entry: &Entry) -> Result<()> {
         let mode = Mode::from_raw_mode(self.mode(entry));
         let (file_type, device) = match entry.kind {
             Kind::CharacterDevice => (FileType::CharacterDevice, makedev(entry.device.0, entry.device.1)),
             Kind::BlockDevice => (FileType::BlockDevice, makedev(entry.device.0, entry.device.1)),
-            Kind::Fifo => (FileType::Fifo, 0),
-            _ => {
-                symlinkat(entry.link.as_slice(), parent, name)?;
-                return self.set_attributes_at(parent, name, entry);
-            }
+            _ => (FileType::Fifo, 0),
         };
-        mknodat(parent, name, file_type, mode, device)?;
-        self.set_attributes_at(parent, name, entry)?;
-        set_mode_of_special(parent, name, file_type, mode)
+        self.create(parent, name, entry, || match entry.kind {
+            Kind::Symlink => symlinkat(entry.link.as_slice(), parent, name),
+            _ => mknodat(parent, name, file_type, mode, device),
+        })?;
+        let finished = self.set_attributes_at(parent, name, entry).and_then(|()| match entry.kind {
+            Kind::Symlink => Ok(()),
+            _ => set_mode_of_special(parent, name, file_type, mode),
+        });
+        finished.map_err(failed("set the attributes of", &entry.path))
     }
 
-    fn mode(&self, entry: &Entry) -> u32 {
+    const fn mode(&self, entry: &Entry) -> u32 {
         if self.policy.set_id { entry.mode } else { entry.mode & 0o1777 }
     }
 
-    fn owner(&self, entry: &Entry) -> Option<(Option<Uid>, Option<Gid>)> {
-        let ids = (Uid::from_raw(entry.uid as u32), Gid::from_raw(entry.gid as u32));
-        (self.policy.owner == Owner::Keep).then_some((Some(ids.0), Some(ids.1)))
+    fn owner(&self, entry: &Entry) -> Option<(u32, u32)> {
+        (self.policy.owner == Owner::Keep).then_some((entry.uid as u32, entry.gid as u32))
     }
 
-    /// Owner before mode, because giving a file away clears its set-id bits.
-    /// Extended ones between, because giving a file away takes its capabilities too, and because of a file that
-    /// nobody may write its owner may not set them.
-    fn set_attributes(&self, file: &OwnedFd, entry: &Entry) -> io::Result<()> {
+    /// Owner before mode, because giving a directory away may clear its set-id bits.
+    /// Extended ones between: an access control list changes the mode as well.
+    fn set_attributes(&self, directory: &OwnedFd, entry: &Entry) -> io::Result<()> {
         if let Some((uid, gid)) = self.owner(entry) {
-            fchown(file, uid, gid)?;
+            fchown(directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
-        attributes::set(file, entry, self.policy.attributes)?;
-        fchmod(file, Mode::from_raw_mode(self.mode(entry)))?;
-        Ok(futimens(file, &times(entry))?)
+        attributes::set(directory, entry, self.policy.attributes)?;
+        fchmod(directory, Mode::from_raw_mode(self.mode(entry)))?;
+        Ok(futimens(directory, &times(entry))?)
     }
 
     /// For what cannot be opened: links and special files, which have been made by mode already.
-    fn set_attributes_at(&self, parent: &OwnedFd, name: &[u8], entry: &Entry) -> io::Result<()> {
-        if let Some((uid, gid)) = self.owner(entry) {
-            chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+    fn set_attributes_at(&self, parent: &Directory, name: &[u8], entry: &Entry) -> io::Result<()> {
+        if let Some((uid, gid)) = self.owner(entry)
+            && parent.fresh_owner() != Some((uid, gid))
+        {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         }
         Ok(utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?)
     }
@@ -276,7 +316,7 @@ impl<'a, R: Read> Applier<'a, R> {
 }
 
 /// What the umask took of the mode of a device or pipe, which must not be opened for that.
-fn set_mode_of_special(parent: &OwnedFd, name: &[u8], file_type: FileType, mode: Mode) -> io::Result<()> {
+fn set_mode_of_special(parent: impl AsFd, name: &[u8], file_type: FileType, mode: Mode) -> io::Result<()> {
     let opened = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let stat = fstat(&opened)?;
     if FileType::from_raw_mode(stat.st_mode) != file_type || Mode::from_raw_mode(stat.st_mode) == mode {

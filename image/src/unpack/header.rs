@@ -44,13 +44,13 @@ pub(crate) struct Raw<'a>(&'a Block);
 impl<'a> Raw<'a> {
     /// Checks the checksum, the sum of the bytes; some old programs took them for signed.
     pub(crate) fn new(block: &'a Block) -> Result<Self, Malformed> {
-        let blanked = |index: usize, byte: u8| if (148..156).contains(&index) { b' ' } else { byte };
-        let unsigned: i64 =
-            block.iter().enumerate().map(|(index, byte)| i64::from(blanked(index, *byte))).sum();
-        let signed: i64 =
-            block.iter().enumerate().map(|(index, byte)| i64::from(blanked(index, *byte) as i8)).sum();
+        // As if the checksum were eight spaces.
+        let sum = |value: fn(u8) -> i32| -> i64 {
+            let sum = |bytes: &[u8]| bytes.iter().map(|byte| value(*byte)).sum::<i32>();
+            i64::from(sum(block) - sum(&block[148..156]) + 8 * i32::from(b' '))
+        };
         let stated = number(&block[148..156]).ok_or(Malformed("a header has no checksum"))?;
-        if stated != unsigned && stated != signed {
+        if stated != sum(i32::from) && stated != sum(|byte| i32::from(byte as i8)) {
             return Err(Malformed("a header does not have the checksum it states"));
         }
         Ok(Self(block))

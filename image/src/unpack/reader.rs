@@ -1,10 +1,9 @@
-//! Reads a tar entry by entry and hashes all of it.
+//! Reads a tar entry by entry.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead as _};
 
-use sha2::{Digest as _, Sha256};
-
-use super::error::{Malformed, UnpackError};
+use super::ahead::Ahead;
+use super::error::UnpackError;
 use super::header::{BLOCK, Block, Entry, Raw, Records};
 use super::policy::Limits;
 use crate::DiffId;
@@ -13,9 +12,8 @@ use crate::DiffId;
 const RECORDS_LIMIT: u64 = 1 << 20;
 
 /// A tar that is being read.
-pub(crate) struct TarReader<R> {
-    inner: R,
-    hasher: Sha256,
+pub(crate) struct TarReader {
+    inner: Ahead,
     limits: Limits,
     read: u64,
     entries: u64,
@@ -24,9 +22,9 @@ pub(crate) struct TarReader<R> {
     padding: u64,
 }
 
-impl<R: Read> TarReader<R> {
-    pub(crate) fn new(inner: R, limits: Limits) -> Self {
-        Self { inner, hasher: Sha256::new(), limits, read: 0, entries: 0, content: 0, padding: 0 }
+impl TarReader {
+    pub(crate) fn new(inner: Ahead, limits: Limits) -> Self {
+        Self { inner, limits, read: 0, entries: 0, content: 0, padding: 0 }
     }
 
     /// The next entry; `None` at the end, which has been read to the last byte then.
@@ -82,8 +80,10 @@ impl<R: Read> TarReader<R> {
             return Err(UnpackError::Malformed("the PAX records or the name of an entry are over 1 MiB"));
         }
         self.begin(size)?;
-        let mut data = vec![0; size as usize];
-        self.content(&mut data)?;
+        let mut data = Vec::with_capacity(size as usize);
+        while !self.is_content_read() {
+            self.content(|part| data.extend_from_slice(part))?;
+        }
         Ok(data)
     }
 
@@ -102,25 +102,34 @@ impl<R: Read> TarReader<R> {
         Ok(())
     }
 
-    /// Fills `buffer` with content of the current entry, which has at least as much left.
-    pub(crate) fn content(&mut self, buffer: &mut [u8]) -> Result<(), UnpackError> {
-        self.content = self
-            .content
-            .checked_sub(buffer.len() as u64)
-            .ok_or(Malformed("an entry has less content than it states"))?;
-        let filled = self.fill(buffer)?;
-        if filled < buffer.len() { Err(cut_off()) } else { Ok(()) }
+    /// Lets `take` have some more content of the current entry.
+    pub(crate) fn content<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Result<T, UnpackError> {
+        let left = self.content;
+        let available = self.available()?;
+        let count = left.min(available.len() as u64) as usize;
+        if count == 0 {
+            return Err(cut_off());
+        }
+        let taken = take(&available[..count]);
+        self.content -= count as u64;
+        self.consume(count)?;
+        Ok(taken)
+    }
+
+    /// Whether all content of the current entry was read.
+    pub(crate) const fn is_content_read(&self) -> bool {
+        self.content == 0
     }
 
     fn skip_content(&mut self) -> Result<(), UnpackError> {
-        let mut buffer = [0; 8 * BLOCK];
         let mut left = std::mem::take(&mut self.content) + std::mem::take(&mut self.padding);
         while left > 0 {
-            let part = left.min(buffer.len() as u64) as usize;
-            if self.fill(&mut buffer[..part])? < part {
+            let count = left.min(self.available()?.len() as u64);
+            if count == 0 {
                 return Err(cut_off());
             }
-            left -= part as u64;
+            self.consume(count as usize)?;
+            left -= count;
         }
         Ok(())
     }
@@ -136,15 +145,16 @@ impl<R: Read> TarReader<R> {
 
     /// After the first block of zeros there may only be zeros.
     fn read_tail(&mut self) -> Result<(), UnpackError> {
-        let mut buffer = [0; 8 * BLOCK];
         loop {
-            let filled = self.fill(&mut buffer)?;
-            if buffer[..filled].iter().any(|byte| *byte != 0) {
+            let available = self.available()?;
+            if available.iter().any(|byte| *byte != 0) {
                 return Err(UnpackError::Malformed("something follows its end"));
             }
-            if filled < buffer.len() {
+            let count = available.len();
+            if count == 0 {
                 return Ok(());
             }
+            self.consume(count)?;
         }
     }
 
@@ -152,16 +162,27 @@ impl<R: Read> TarReader<R> {
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, UnpackError> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.inner.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(UnpackError::Read(error)),
+            let available = self.available()?;
+            let count = available.len().min(buffer.len() - filled);
+            if count == 0 {
+                break;
             }
+            buffer[filled..filled + count].copy_from_slice(&available[..count]);
+            self.consume(count)?;
+            filled += count;
         }
-        self.hasher.update(&buffer[..filled]);
-        self.read += filled as u64;
-        if self.read > self.limits.bytes { Err(self.too_many_bytes()) } else { Ok(filled) }
+        Ok(filled)
+    }
+
+    /// What can be read without waiting; nothing at the end of the stream.
+    fn available(&mut self) -> Result<&[u8], UnpackError> {
+        self.inner.fill_buf().map_err(UnpackError::Read)
+    }
+
+    fn consume(&mut self, count: usize) -> Result<(), UnpackError> {
+        self.inner.consume(count);
+        self.read += count as u64;
+        if self.read > self.limits.bytes { Err(self.too_many_bytes()) } else { Ok(()) }
     }
 
     fn too_many_bytes(&self) -> UnpackError {
@@ -169,8 +190,9 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The digest of all that was read, how many bytes that were, and how many entries.
-    pub(crate) fn finish(self) -> (DiffId, u64, u64) {
-        (DiffId::from_hasher(self.hasher), self.read, self.entries)
+    pub(crate) fn finish(self) -> Result<(DiffId, u64, u64), UnpackError> {
+        let ended = || UnpackError::Read(io::Error::other("the thread that hashes the layer failed"));
+        Ok((self.inner.finish().ok_or_else(ended)?, self.read, self.entries))
     }
 }
 

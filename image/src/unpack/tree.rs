@@ -6,11 +6,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat, openat2, statat, unlinkat};
 use rustix::io::Errno;
 
+use super::directory::Directory;
 use super::name;
 
 /// The longest path that the kernel takes, with its NUL.
@@ -18,11 +17,16 @@ const PATH_MAX: usize = 4096;
 /// How often a path is tried again that was renamed while it was resolved.
 const ATTEMPTS: usize = 1000;
 
+/// The most directories that are kept open.
+const OPEN: usize = 64;
+
 /// A directory that is unpacked into.
 pub(super) struct Tree<'a> {
     root: BorrowedFd<'a>,
-    /// The parent of the last entry, which is most often the parent of the next one.
-    last: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    /// The directory that was used last, and those above it: the next one is most often among them or just below, and is
+    /// opened from there. Each has the length of its own path, which `path` starts with.
+    open: Vec<(usize, Rc<Directory>)>,
+    path: Vec<u8>,
 }
 
 /// What stands at a name.
@@ -37,23 +41,66 @@ pub(super) enum Found {
 
 impl<'a> Tree<'a> {
     pub(super) fn new(root: BorrowedFd<'a>) -> Self {
-        Self { root, last: None }
+        Self { root, open: Vec::new(), path: Vec::new() }
     }
 
     /// Opens the directory at `path`, following links within the root; the missing parts are made when `make`.
-    pub(super) fn directory(&mut self, path: &[u8], make: bool) -> io::Result<Rc<OwnedFd>> {
-        if let Some((known, directory)) = &self.last
-            && known == path
-        {
-            return Ok(Rc::clone(directory));
+    pub(super) fn directory(&mut self, path: &[u8], make: bool) -> io::Result<Rc<Directory>> {
+        while let Some((length, directory)) = self.open.last() {
+            if path == &self.path[..*length] {
+                return Ok(Rc::clone(directory));
+            }
+            if is_below(path, &self.path[..*length]) {
+                break;
+            }
+            self.open.pop();
         }
+        if self.open.is_empty() {
+            let root = Rc::new(Directory::new(self.open(b"", OFlags::PATH)?));
+            self.keep(b"", root);
+        }
+        match self.descend(path, make) {
+            Err(Errno::NOTDIR | Errno::LOOP) => {}
+            other => return Ok(other?),
+        }
+        // A link on the way, which the kernel has to follow from the root on.
         let opened = match self.open(path, OFlags::PATH) {
             Err(error) if make && error.kind() == io::ErrorKind::NotFound => self.make(path)?,
             other => other?,
         };
-        let opened = Rc::new(opened);
-        self.last = Some((path.to_vec(), Rc::clone(&opened)));
+        let opened = Rc::new(Directory::new(opened));
+        self.keep(path, Rc::clone(&opened));
         Ok(opened)
+    }
+
+    /// Opens the parts of `path` below the last open directory, one by one, while they are no links.
+    fn descend(&mut self, path: &[u8], make: bool) -> rustix::io::Result<Rc<Directory>> {
+        let (mut length, mut directory) = self.open.last().cloned().ok_or(Errno::INVAL)?;
+        while length < path.len() {
+            let start = if length == 0 { 0 } else { length + 1 };
+            length =
+                path[start..].iter().position(|byte| *byte == b'/').map_or(path.len(), |end| start + end);
+            let part = &path[start..length];
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let child = match openat(&*directory, part, flags, Mode::empty()) {
+                // As parents that no layer names are: 0755, of whoever unpacks.
+                Err(Errno::NOENT) if make => directory.make(part, 0o755)?,
+                other => Directory::new(other?),
+            };
+            directory = Rc::new(child);
+            self.keep(&path[..length], Rc::clone(&directory));
+        }
+        Ok(directory)
+    }
+
+    /// Keeps a directory open that is below the last one that was opened.
+    pub(super) fn keep(&mut self, path: &[u8], directory: Rc<Directory>) {
+        if self.open.len() == OPEN {
+            self.open.remove(1);
+        }
+        self.path.clear();
+        self.path.extend_from_slice(path);
+        self.open.push((path.len(), directory));
     }
 
     /// Opens the directory at `path`, whose last part is no link, to change its attributes.
@@ -80,7 +127,7 @@ impl<'a> Tree<'a> {
         Ok(directory)
     }
 
-    /// Makes the missing directories of a path, as parents that no layer names are: 0755, of whoever unpacks.
+    /// Makes the missing directories of a path that has links.
     fn make(&self, path: &[u8]) -> io::Result<OwnedFd> {
         let mut directory = self.open(b"", OFlags::PATH)?;
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(index, _)| index);
@@ -88,7 +135,7 @@ impl<'a> Tree<'a> {
             directory = match self.open(&path[..end], OFlags::PATH) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let (_, part) = name::split(&path[..end]);
-                    make_directory(&directory, part, 0o755)?;
+                    Directory::new(directory).make(part, 0o755)?;
                     self.open(&path[..end], OFlags::PATH)?
                 }
                 other => other?,
@@ -98,11 +145,16 @@ impl<'a> Tree<'a> {
     }
 
     /// Removes whatever is at a name, with all below it.
-    pub(super) fn remove(&mut self, parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
+    pub(super) fn remove(&mut self, parent: impl AsFd, name: &[u8]) -> io::Result<()> {
         // A directory may be open by this name, or by a link of this name.
-        self.last = None;
+        self.open.clear();
         remove_all(parent.as_fd(), name)
     }
+}
+
+/// Whether `path` is somewhere below `directory`.
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    directory.is_empty() || path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 fn resolve(
@@ -121,17 +173,8 @@ fn resolve(
     }
 }
 
-/// Makes a directory with exactly these permissions, whatever the umask is, and opens it.
-pub(super) fn make_directory(parent: &OwnedFd, name: &[u8], mode: u32) -> io::Result<OwnedFd> {
-    mkdirat(parent, name, Mode::RWXU)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = openat(parent, name, flags, Mode::empty())?;
-    fchmod(&directory, Mode::from_raw_mode(mode))?;
-    Ok(directory)
-}
-
 /// What is at a name, which is not followed.
-pub(super) fn found(parent: &OwnedFd, name: &[u8]) -> io::Result<Found> {
+pub(super) fn found(parent: impl AsFd, name: &[u8]) -> io::Result<Found> {
     match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => Ok(Found::Nothing),
         Err(error) => Err(error.into()),
@@ -161,7 +204,7 @@ fn remove_all(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
 }
 
 /// The names in a directory, without `.` and `..`.
-pub(super) fn children(directory: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
+pub(super) fn children(directory: impl AsFd) -> io::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for child in Dir::read_from(directory)? {
         let name = child?.file_name().to_bytes().to_vec();

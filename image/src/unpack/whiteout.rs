@@ -1,12 +1,13 @@
 //! Whiteouts: how a layer removes what lower layers have (image-spec `layer.md`, "Whiteouts").
 
-use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{FileType, Mode, OFlags, XattrFlags, fsetxattr, mknodat, openat};
 
 use super::apply::Applier;
+use super::directory::Directory;
 use super::name;
 use super::policy::OverlayAttribute;
 use super::tree::{Found, children, found};
@@ -43,7 +44,7 @@ pub(crate) fn parse(path: &[u8]) -> Option<Result<Whiteout<'_>, &'static str>> {
 }
 
 /// Marks a directory so that overlayfs shows nothing of lower ones in it.
-pub(super) fn set_opaque(directory: &OwnedFd, attribute: OverlayAttribute) -> io::Result<()> {
+pub(super) fn set_opaque(directory: impl AsFd, attribute: OverlayAttribute) -> io::Result<()> {
     let name = match attribute {
         OverlayAttribute::Trusted => "trusted.overlay.opaque",
         OverlayAttribute::User => "user.overlay.opaque",
@@ -51,28 +52,28 @@ pub(super) fn set_opaque(directory: &OwnedFd, attribute: OverlayAttribute) -> io
     Ok(fsetxattr(directory, name, b"y", XattrFlags::empty())?)
 }
 
-fn open_child(parent: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
+fn open_child(parent: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(parent, name, flags, Mode::empty())?)
 }
 
-impl<R: Read> Applier<'_, R> {
+impl Applier<'_> {
     /// Removes what lower layers put there, and leaves what this one did.
     pub(super) fn apply_whiteout(&mut self, whiteout: &Whiteout<'_>) -> io::Result<()> {
         match whiteout {
             Whiteout::Reserved => Ok(()),
             Whiteout::Opaque { directory } => match self.existing(directory)? {
-                Some(opened) => self.remove_lower(&open_child(&opened, b".")?, directory),
+                Some(opened) => self.remove_lower(&open_child(&*opened, b".")?, directory),
                 None => Ok(()),
             },
             Whiteout::File { path, directory, name } => match self.existing(directory)? {
-                Some(opened) => self.remove_unless_made(&opened, name, path),
+                Some(opened) => self.remove_unless_made(&*opened, name, path),
                 None => Ok(()),
             },
         }
     }
 
-    fn existing(&mut self, directory: &[u8]) -> io::Result<Option<Rc<OwnedFd>>> {
+    fn existing(&mut self, directory: &[u8]) -> io::Result<Option<Rc<Directory>>> {
         match self.tree.directory(directory, false) {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(None)
@@ -89,14 +90,14 @@ impl<R: Read> Applier<'_, R> {
         Ok(())
     }
 
-    fn remove_unless_made(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> io::Result<()> {
+    fn remove_unless_made(&mut self, parent: impl AsFd, name: &[u8], path: &[u8]) -> io::Result<()> {
         // A directory that only stands because this layer put something below it counts as made too.
         let start = [path, b"/"].concat();
         let below = self.made.range(start.clone()..).next().is_some_and(|made| made.starts_with(&start));
         if !self.made.contains(path) && !below {
             return self.tree.remove(parent, name);
         }
-        match found(parent, name)? {
+        match found(&parent, name)? {
             Found::Directory => self.remove_lower(&open_child(parent, name)?, path),
             _ => Ok(()),
         }
@@ -112,13 +113,13 @@ impl<R: Read> Applier<'_, R> {
             Whiteout::Reserved => Ok(()),
             Whiteout::Opaque { directory } => {
                 let opened = self.tree.directory(directory, true)?;
-                set_opaque(&open_child(&opened, b".")?, attribute)
+                set_opaque(&open_child(&*opened, b".")?, attribute)
             }
             Whiteout::File { directory, name, .. } => {
                 let opened = self.tree.directory(directory, true)?;
-                match found(&opened, name)? {
+                match found(&*opened, name)? {
                     // Whatever stands here is of this layer, and hides lower files by itself.
-                    Found::Directory => set_opaque(&open_child(&opened, name)?, attribute),
+                    Found::Directory => set_opaque(&open_child(&*opened, name)?, attribute),
                     Found::Whiteout | Found::Other => Ok(()),
                     Found::Nothing => {
                         Ok(mknodat(&*opened, *name, FileType::CharacterDevice, Mode::empty(), 0)?)
