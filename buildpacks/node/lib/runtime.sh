@@ -49,8 +49,8 @@ provide_node() {
         echo "Installed Node.js $("$layer/bin/node" --version)"
     fi
     mkdir -p "$layer/env.launch"
-    printf %s production > "$layer/env.launch/NODE_ENV.default"
-    printf %s 8080 > "$layer/env.launch/PORT.default"
+    write "$layer/env.launch/NODE_ENV.default" production
+    write "$layer/env.launch/PORT.default" 8080
     write_layer node "$key"
     # The scripts of packages must see the runtime that the application will run on.
     export PATH="$layer/bin:$PATH"
