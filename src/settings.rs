@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use longshore_image::{LayerFormats, ManifestChoice};
+use longshore_lifecycle::export::AppLayer;
 use serde::{Deserialize, Serialize};
 
 use crate::directories::Directories;
@@ -32,6 +33,9 @@ pub(crate) struct Settings {
     /// The default of `--pull-policy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pull_policy: Option<PullPolicy>,
+    /// The default of `--app-layer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) app_layer: Option<AppLayer>,
     /// The default of `--layer-format`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) layer_format: Option<LayerFormats>,

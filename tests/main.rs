@@ -18,6 +18,7 @@ mod conformance;
 mod containers;
 #[cfg(target_arch = "x86_64")]
 mod crash;
+mod delta;
 mod documents;
 mod exporter;
 mod extensions;

@@ -9,6 +9,7 @@
 //! compressed independently (zstd frames, gzip members), so that the blob depends neither on the number of threads nor on
 //! their timing; memory is bounded by the chunks in flight.
 
+mod app_tree;
 mod compress;
 mod entry;
 mod error;
@@ -28,6 +29,7 @@ mod walk;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+pub use app_tree::{AppChange, AppRecord, AppTree};
 pub(crate) use compress::codec;
 pub use entry::{Content, Device, Entry, EntryKind, Ownership, ParentOwnership};
 pub use error::LayerError;

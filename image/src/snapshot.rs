@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use changes::{Change, ChangeKind};
+pub(crate) use encoding::{decode as decode_name, encode as encode_name};
 pub use error::SnapshotError;
 pub use layer::{LayerOwner, layer_of};
 pub(crate) use node::Node;

@@ -23,17 +23,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use fingerprint::Fingerprint;
-pub(crate) use fingerprint::Fingerprinter;
-use fingerprint::{Moment, moment};
+use fingerprint::moment;
+pub(crate) use fingerprint::{Fingerprinter, Moment, may_be_newer};
 use records::{KnownBlob, Record, Records};
 
 use crate::blob_file::{self, TEMPORARY};
-use crate::layer::{self, Layer, LayerDigest, LayerError, LayerSource, Stat};
+use crate::layer::{self, AppRecord, AppTree, Layer, LayerDigest, LayerError, LayerSource, Stat};
 use crate::{DiffId, Digest, LayerFormat};
 
 /// The directory of this version of the format.
 const VERSION: &str = "v1";
 const FILE: &str = "index";
+const APP: &str = "app";
 const LOCK: &str = "lock";
 
 /// What the layers of one app were, at the last build and at this one. Safe to use from many threads.
@@ -46,6 +47,8 @@ pub struct StatIndex {
     last: Records,
     /// What this build has found out.
     found: Mutex<BTreeMap<String, Record>>,
+    /// What the app is that this build has made layers of.
+    app: Mutex<Option<AppRecord>>,
 }
 
 /// What the index knows of a layer.
@@ -80,7 +83,7 @@ impl StatIndex {
         let directory = directory.join(VERSION);
         let last = load(&directory);
         let begun = now(&directory);
-        Self { directory, is_paranoid, begun, last, found: Mutex::default() }
+        Self { directory, is_paranoid, begun, last, found: Mutex::default(), app: Mutex::default() }
     }
 
     /// What is known of a layer. `layer` is its name in the app.
@@ -153,6 +156,34 @@ impl StatIndex {
         self.found().extend(one.layers);
     }
 
+    /// What the app was when the last build with delta layers made them; `None` where that is not known.
+    #[must_use]
+    pub fn app(&self) -> Option<AppRecord> {
+        let path = self.directory.join(APP);
+        let read = fs::read(&path);
+        if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return None;
+        }
+        let decoded = read.map_err(|error| error.to_string()).and_then(|bytes| AppRecord::decode(&bytes));
+        decoded
+            .inspect_err(|why| tracing::debug!("the app's record `{}` is not used: {why}", path.display()))
+            .ok()
+    }
+
+    /// Notes what the app is, with its layers, lowest first, and the sizes of their tars in bytes. An app that was written
+    /// to meanwhile is not noted: its layers may hold something else.
+    ///
+    /// # Errors
+    /// When its directories cannot be read.
+    pub fn note_app(&self, tree: &AppTree, layers: Vec<(DiffId, u64)>) -> Result<(), LayerError> {
+        let record = tree.is_still_there(self.begun)?.then(|| AppRecord::new(tree, layers));
+        if record.is_none() {
+            tracing::debug!("the app was written to during the export: the next build makes a full layer");
+        }
+        *self.app.lock().unwrap_or_else(PoisonError::into_inner) = record;
+        Ok(())
+    }
+
     /// What this build found out, or else the last one.
     fn record(&self, layer: &str) -> Option<Record> {
         let found = self.found().get(layer).cloned();
@@ -178,8 +209,14 @@ impl StatIndex {
         file.lock().map_err(failed(&lock))?;
         self.clear();
         let records = load(&self.directory).after(self.found().clone());
-        blob_file::replace(&self.directory, FILE, &encoding::encode(&records))
-            .map_err(|error| StatIndexError { path: error.path, source: error.source })
+        let replace = |name, bytes: &[u8]| {
+            blob_file::replace(&self.directory, name, bytes)
+                .map_err(|error| StatIndexError { path: error.path, source: error.source })
+        };
+        replace(FILE, &encoding::encode(&records))?;
+        let app = self.app.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(app) = app.as_ref() else { return Ok(()) };
+        replace(APP, &app.encode().map_err(failed(&self.directory.join(APP)))?)
     }
 
     /// Removes what a process left that was killed while it wrote. Whoever has the lock is the only one who writes.

@@ -9,6 +9,7 @@
 //! No name moves before everything it needs is there. Layers of the run image are never read when they are where the app
 //! image goes, or can be mounted there.
 
+mod app;
 mod assemble;
 mod base;
 mod cache;
@@ -47,6 +48,7 @@ use longshore_image::{
 use crate::ExitCode;
 use crate::directory::{LayersDirectoryError, MalformedLayer, MappedDirectory};
 use crate::image_identifier::Identify;
+pub use app::{AppLayer, InvalidAppLayer};
 use assemble::Parts;
 use base::Base;
 pub use cache::{CacheInput, export_cache};
@@ -87,6 +89,8 @@ pub struct ExportInput<'a> {
     pub ownership: Ownership,
     /// When the image says it was created; see [`crate::default_created`].
     pub created: Timestamp,
+    /// How the app directory goes into layers.
+    pub app_layer: AppLayer,
     /// How new layers are stored; as the run image's when `None`.
     pub layer_format: Option<LayerFormats>,
     /// Whose media types the manifest has; the run image's when `None`.
@@ -311,9 +315,10 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
         None => (base.image.config.clone(), Vec::new()),
     };
     let previous = previous(input)?;
-    let planned = plan::plan(input, &build, previous.as_ref().map(|(_, image)| image))?;
     let form = Form::of(input.layer_format, input.manifest_format, &base)?;
     let image = previous.as_ref().map(|(_, image)| image);
+    let (app_layers, read_app) = app::plan(input, &build, image, form)?;
+    let planned = plan::plan(input, &build, image, app_layers)?;
     let first = names.first().ok_or(ExportError::NoImage)?;
     let sink = input.sink(first);
     let made = layers::make(input, planned.layers, image, form.family, form.layers.first(), &sink)?;
@@ -330,6 +335,9 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
         }
         other => other?,
     };
+    if let Some(app) = read_app {
+        app.note(input, &made);
+    }
     let place = Place {
         target: &input.target,
         image: first,

@@ -271,6 +271,7 @@ impl Build<'_> {
             exec_env: Some(self.request.exec_env.clone()),
             ownership: self.ownership,
             created: self.request.created,
+            app_layer: self.request.app_layer,
             layer_format: Some(self.request.layer_format),
             manifest_format: Some(self.request.manifest_format),
             platform: self.platform.clone(),

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use longshore_cnb::project_metadata::ProjectMetadata;
 use longshore_image::{LayerFormats, Manifest, ManifestChoice, Reference, Timestamp};
+use longshore_lifecycle::export::AppLayer;
 use longshore_sandbox::{Access, Mount};
 
 use crate::images::Location;
@@ -54,6 +55,8 @@ pub(crate) struct BuildRequest {
     pub(crate) exec_env: String,
     /// When the image says it was made.
     pub(crate) created: Timestamp,
+    /// How the app directory goes into layers.
+    pub(crate) app_layer: AppLayer,
     /// How new layers are compressed.
     pub(crate) layer_format: LayerFormats,
     /// Whose media types the manifest has.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail, ensure};
 use longshore_cnb::project_metadata::{ProjectMetadata, ProjectSource};
 use longshore_image::{Platform, Reference};
+use longshore_lifecycle::export::AppLayer;
 
 use super::UsageError;
 use super::shared::{FormatArguments, parse_platform};
@@ -111,6 +112,10 @@ pub(crate) struct BuildArguments {
     /// A registry without valid certificates; may be given several times
     #[arg(long, value_name = "HOST")]
     insecure_registry: Vec<String>,
+    /// How the app goes into the image: `full`, or `delta` for what changed since the previous image on top of its layers
+    /// [default: full]
+    #[arg(long, value_name = "HOW", env = "LONGSHORE_APP_LAYER")]
+    app_layer: Option<AppLayer>,
     #[command(flatten)]
     formats: FormatArguments,
     #[command(flatten)]
@@ -214,6 +219,7 @@ fn request(
         default_process: arguments.default_process,
         exec_env: arguments.exec_env,
         created: creation_time(arguments.creation_time)?,
+        app_layer: arguments.app_layer.or(settings.app_layer).unwrap_or_default(),
         layer_format,
         manifest_format,
         network: network(arguments.network.as_deref()),

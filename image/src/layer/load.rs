@@ -125,7 +125,7 @@ fn is_read(file: &File, found: &Stat, bytes: &mut Vec<u8>) -> bool {
     read == Ok(size) && file.metadata().is_ok_and(|now| Stat::of(&now) == *found)
 }
 
-fn open(folder: Option<&Folder>, path: &Path) -> Result<File, LayerError> {
+pub(super) fn open(folder: Option<&Folder>, path: &Path) -> Result<File, LayerError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let (at, name) = folder::place(folder, path);
     let file = rustix::fs::openat(at, name, flags, Mode::empty());

@@ -1,7 +1,7 @@
 //! Names of files as text: they are bytes, and mostly UTF-8.
 
 /// A name as text: bytes that are no UTF-8, and backslashes, become `\xNN`.
-pub(super) fn encode(name: &[u8]) -> String {
+pub(crate) fn encode(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
         text.push_str(&chunk.valid().replace('\\', "\\x5c"));
@@ -13,7 +13,7 @@ pub(super) fn encode(name: &[u8]) -> String {
 }
 
 /// The name; `None` when the text is not one that [`encode`] gives.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let mut parts = text.split('\\');
     let mut name = parts.next()?.as_bytes().to_vec();
     for part in parts {

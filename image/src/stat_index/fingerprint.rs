@@ -6,10 +6,10 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use crate::Digest;
-use crate::layer::{Content, Entry, EntryKind};
+use crate::layer::{Content, Entry, EntryKind, Stat};
 
 /// A moment, in nanoseconds since 1970.
-pub(super) type Moment = i64;
+pub(crate) type Moment = i64;
 
 /// The clock of file systems goes in ticks: its times are behind the real ones by less than this.
 const TICK: Moment = 20_000_000;
@@ -18,6 +18,13 @@ const SECONDS: Moment = 2_000_000_000;
 
 pub(super) const fn moment((seconds, nanoseconds): (i64, i64)) -> Moment {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+/// Whether a file may have changed after `taken` without another time to show for it.
+pub(crate) fn may_be_newer(stat: &Stat, taken: Moment) -> bool {
+    let newest = moment(stat.modified).max(moment(stat.changed));
+    let tick = if stat.changed.1 == 0 { SECONDS } else { TICK };
+    newest.saturating_add(tick) > taken
 }
 
 /// What a layer is, as far as the file system tells without its files being read.
@@ -146,7 +153,6 @@ fn put_kind(buffer: &mut Vec<u8>, kind: &EntryKind) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::Stat;
 
     const STAT: Stat = Stat {
         device: 1,

@@ -13,7 +13,7 @@ use super::connected::{self, Connection};
 use super::failure::Failure;
 use super::inputs::Inputs;
 use crate::cache::Cache;
-use crate::export::{CacheInput, ExportInput, LayerDigests, export, export_cache};
+use crate::export::{AppLayer, CacheInput, ExportInput, InvalidAppLayer, LayerDigests, export, export_cache};
 use crate::run_image;
 use crate::{ExitCode, MappedDirectory, default_created};
 
@@ -128,6 +128,7 @@ fn export_app(
         exec_env: Some(inputs.exec_env.clone()),
         ownership: connected::ownership(inputs),
         created: created(inputs),
+        app_layer: app_layer(inputs)?,
         layer_format: layer_format(inputs)?,
         manifest_format: connected::format("CNB_MANIFEST_FORMAT", inputs.manifest_format.as_deref())?,
         platform: connection.platform.clone(),
@@ -164,6 +165,12 @@ fn write_cache(
     if let Err(error) = exported {
         tracing::warn!("{}", Failure::new(ExitCode::Success, "export cache", &error).text);
     }
+}
+
+fn app_layer(inputs: &Inputs) -> Result<AppLayer, Failure> {
+    let parsed = inputs.app_layer.as_deref().map(str::parse).transpose();
+    let invalid = |error| Failure::new(ExitCode::InvalidArguments, "read CNB_APP_LAYER", &error);
+    parsed.map(Option::unwrap_or_default).map_err(|error: InvalidAppLayer| invalid(error))
 }
 
 /// Daemons keep layers uncompressed and give them back so: only then can layers be reused.

@@ -19,6 +19,8 @@ pub(super) struct Inputs {
     pub(super) images: Vec<String>,
     pub(super) analyzed: PathBuf,
     pub(super) app: PathBuf,
+    /// `CNB_APP_LAYER`, which the spec does not have: whether all of the app is a layer, or what changed.
+    pub(super) app_layer: Option<String>,
     pub(super) build_config: PathBuf,
     pub(super) build_image: Option<String>,
     pub(super) buildpacks: PathBuf,
@@ -181,6 +183,7 @@ impl Inputs {
             images: parsed.positional.clone(),
             analyzed: from.path("analyzed"),
             app: from.directory("app"),
+            app_layer: from.environment("CNB_APP_LAYER"),
             build_config: from.directory("build-config"),
             build_image: from.option("build-image"),
             buildpacks: from.directory("buildpacks"),

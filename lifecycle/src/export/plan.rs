@@ -35,7 +35,7 @@ pub(super) enum Role {
     Launch { buildpack: usize, name: String, metadata: LayerMetadata },
     /// The launch SBOM files.
     Sbom,
-    /// A slice of the app.
+    /// A slice of the app, or a change of it.
     App,
     /// The launcher.
     Launcher,
@@ -59,11 +59,12 @@ pub(super) struct Plan {
     pub(super) stores: Vec<Option<Store>>,
 }
 
-/// Plans all layers. Nothing is read but the metadata files and the names of the app's files.
+/// Plans all layers, those of the app among them. Nothing is read but the metadata files.
 pub(super) fn plan(
     input: &ExportInput<'_>,
     build: &BuildMetadata,
     previous: Option<&Image>,
+    app: Vec<Planned>,
 ) -> Result<Plan, ExportError> {
     let old = &input.analyzed.metadata;
     let mut plan = Plan { layers: Vec::new(), stores: Vec::new() };
@@ -88,7 +89,7 @@ pub(super) fn plan(
             old,
         )?);
     }
-    plan.layers.extend(app_layers(input, build)?);
+    plan.layers.extend(app);
     plan.layers.push(Planned {
         identifier: "buildpacksio/lifecycle:launcher".to_owned(),
         created_by: "Buildpacks Application Launcher".to_owned(),
@@ -185,24 +186,6 @@ fn directory_layer(
     })
 }
 
-fn app_layers(input: &ExportInput<'_>, build: &BuildMetadata) -> Result<Vec<Planned>, ExportError> {
-    let slices: Vec<Vec<String>> =
-        build.slices.iter().map(|slice| slice.paths.clone().unwrap_or_default()).collect();
-    let sources = layer::slices(&input.app.host, &input.app.name, &slices, &input.ownership);
-    let layers = sources.map_err(failed("app"))?.into_iter().enumerate().map(|(index, source)| Planned {
-        identifier: format!("slice-{}", index + 1),
-        created_by: if slices.is_empty() {
-            "Application Layer".to_owned()
-        } else {
-            format!("Application Slice: {}", index + 1)
-        },
-        role: Role::App,
-        content: Content::Source { source, directory: None },
-        had_previous: !input.analyzed.metadata.app.is_empty(),
-    });
-    Ok(layers.collect())
-}
-
 fn process_types(build: &BuildMetadata, old: &LifecycleMetadata) -> Result<Planned, ExportError> {
     let types = build.processes.iter().map(|process| process.process_type.as_str());
     if let Some(invalid) = types.clone().find(|name| !is_process_type(name)) {
@@ -225,7 +208,7 @@ fn source(input: &ExportInput<'_>, directory: &MappedDirectory) -> Result<LayerS
     LayerSource::directory(&directory.host, Path::new(&directory.name), input.ownership)
 }
 
-fn failed(layer: &str) -> impl FnOnce(LayerError) -> ExportError + use<> {
+pub(super) fn failed(layer: &str) -> impl FnOnce(LayerError) -> ExportError + use<> {
     let layer = layer.to_owned();
     move |source| ExportError::Layer { layer, source }
 }

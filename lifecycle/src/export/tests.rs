@@ -1,5 +1,6 @@
 //! Exports into a local store: first build, unchanged rebuild, changed rebuild, and what must be refused.
 
+mod delta;
 mod formats;
 mod registry;
 mod sending;
@@ -123,6 +124,7 @@ impl Fixture {
             exec_env: Some("production".to_owned()),
             ownership: OWNERSHIP,
             created: crate::default_created(),
+            app_layer: AppLayer::Full,
             layer_format: Some(LayerFormat::TarZstd.into()),
             manifest_format: None,
             platform: Platform::linux("amd64"),
