@@ -218,7 +218,7 @@ fn the_plan_has_what_the_buildpack_provides() {
         world
             .read(&format!("log/{id}"))
             .lines()
-            .filter_map(|line| line.strip_prefix("name = ").map(str::to_owned))
+            .filter_map(|line| line.trim_start().strip_prefix("name = ").map(str::to_owned))
             .collect::<Vec<_>>()
     };
     // a leaves x to b and meets y; b meets x; nothing is left for c.
@@ -368,5 +368,5 @@ fn detection_and_build_fit_together() {
     let detected = longshore_lifecycle::detect::detect(&world.detect_input()).expect("detected");
     detected.write(&world.path("layers/group.toml"), &world.path("layers/plan.toml")).expect("written");
     succeeds(&world);
-    assert_eq!(world.read("log/plan"), "[[entries]]\nname = \"x\"\n\n[entries.metadata]\nn = 1\n");
+    assert_eq!(world.read("log/plan"), "[[entries]]\n  name = \"x\"\n  [entries.metadata]\n    n = 1\n");
 }

@@ -65,13 +65,13 @@ fn group_and_plan_are_written() {
     output.write(&world.path("layers/group.toml"), &world.path("layers/plan.toml")).expect("written");
     assert_eq!(
         world.read("layers/group.toml"),
-        "[[group]]\nid = \"org/a\"\nversion = \"1\"\napi = \"0.10\"\nhomepage = \"https://a\"\n\n\
-         [[group]]\nid = \"b\"\nversion = \"1\"\napi = \"0.12\"\n"
+        "[[group]]\n  id = \"org/a\"\n  version = \"1\"\n  api = \"0.10\"\n  homepage = \"https://a\"\n\n\
+         [[group]]\n  id = \"b\"\n  version = \"1\"\n  api = \"0.12\"\n"
     );
     assert_eq!(
         world.read("layers/plan.toml"),
-        "[[entries]]\n\n[[entries.providers]]\nid = \"org/a\"\nversion = \"1\"\n\n\
-         [[entries.requires]]\nname = \"x\"\n\n[entries.requires.metadata]\nn = 1\nt = \"v\"\n"
+        "[[entries]]\n\n  [[entries.providers]]\n    id = \"org/a\"\n    version = \"1\"\n\n  \
+         [[entries.requires]]\n    name = \"x\"\n    [entries.requires.metadata]\n      n = 1\n      t = \"v\"\n"
     );
 }
 
