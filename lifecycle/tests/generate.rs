@@ -108,7 +108,7 @@ fn extensions_meet_their_entries() {
     );
     world.order_with_extensions(&[&["a"]], &[&["e"]]);
     let output = succeeds(&world);
-    assert_eq!(world.read("log/plan"), "[[entries]]\nname = \"x\"\n\n[entries.metadata]\nn = 1\n");
+    assert_eq!(world.read("log/plan"), "[[entries]]\n  name = \"x\"\n  [entries.metadata]\n    n = 1\n");
     let left: Vec<_> = output.plan.entries.iter().map(|entry| entry.requires[0].name.as_str()).collect();
     assert_eq!(left, ["y"]);
 }
