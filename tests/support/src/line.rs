@@ -168,10 +168,12 @@ mod tests {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let mut bytes = [0; 5];
-                while stream.read_exact(&mut bytes).is_ok() {
-                    stream.write_all(b"yes").unwrap();
-                }
+                thread::spawn(move || {
+                    let mut bytes = [0; 5];
+                    while stream.read_exact(&mut bytes).is_ok() {
+                        stream.write_all(b"yes").unwrap();
+                    }
+                });
             }
         });
         port
