@@ -6,6 +6,7 @@ pub mod build_metadata;
 pub mod build_toml;
 pub mod buildpack_toml;
 pub mod environment;
+pub mod extend_config;
 pub mod go_json;
 pub mod go_toml;
 pub mod group;

@@ -4,9 +4,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use longshore_cnb::extend_config::ExtendConfig;
 use longshore_cnb::group::directory_name;
 use longshore_cnb::toml_file;
-use serde::Deserialize;
 
 use super::{ExtendError, ExtendInput, ExtendKind, file};
 
@@ -18,26 +18,6 @@ pub(super) struct Source {
     /// From `extend-config.toml`.
     pub(super) arguments: Vec<(String, String)>,
     pub(super) context: PathBuf,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ExtendConfig {
-    build: Arguments,
-    run: Arguments,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Arguments {
-    args: Vec<Argument>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Argument {
-    name: String,
-    value: String,
 }
 
 /// Finds the Dockerfiles for the kind.

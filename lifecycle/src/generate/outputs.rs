@@ -5,9 +5,9 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use longshore_cnb::extend_config::ExtendConfig;
 use longshore_cnb::group::GroupElement;
 use longshore_cnb::toml_file;
-use serde::Deserialize;
 
 use super::dockerfile::{Dockerfile, DockerfileKind};
 use super::error::GenerateError;
@@ -25,25 +25,6 @@ pub(super) struct Generated {
     pub(super) kind: DockerfileKind,
     pub(super) path: PathBuf,
     pub(super) dockerfile: Dockerfile,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ExtendConfig {
-    build: Arguments,
-    run: Arguments,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Arguments {
-    args: Vec<Argument>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Argument {
-    name: String,
 }
 
 /// Reads and checks the files in the output directory of an extension.
