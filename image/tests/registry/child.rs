@@ -4,6 +4,7 @@ use std::process::Command;
 
 use longshore_image::Keychain;
 use longshore_test_support::Outcome;
+use longshore_test_support::registry::FaultyRegistry;
 
 use crate::samples::{Sample, pull, reference, registry, text};
 
@@ -19,7 +20,7 @@ impl Child {
     /// Pulls in an environment of these variables alone.
     pub(crate) fn pull(variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "child::the_child", "--nocapture", "--ignored"]);
+        command.args(["--exact", "child::a_child_pushes_and_pulls", "--nocapture"]);
         command.env_clear().envs(variables.iter().copied());
         Self(Outcome::of(&mut command))
     }
@@ -38,15 +39,29 @@ impl Child {
     }
 }
 
+/// Without the variables it starts itself with them.
 #[test]
-#[ignore = "a part of other tests, which start it with variables"]
-fn the_child() {
-    let Ok(name) = std::env::var(REFERENCE) else { return };
+fn a_child_pushes_and_pulls() {
+    if let Ok(name) = std::env::var(REFERENCE) {
+        return child(&name);
+    }
+    let server = FaultyRegistry::start([]);
+    let name = format!("{}/app:v1", server.host());
+    Child::pull(&[(REFERENCE, &name)]).answers("no image");
+    Child::pull(&[(REFERENCE, &name), (PUSHES, "1")]).answers(&sample().manifest.digest().to_string());
+}
+
+/// What children push.
+fn sample() -> Sample {
+    Sample::new(40, 1 << 20)
+}
+
+fn child(name: &str) {
     let (host, name) = name.split_once('/').unwrap();
     let app = reference(host, name);
     let registry = registry(Keychain::empty());
     if std::env::var_os(PUSHES).is_some() {
-        let sample = Sample::new(40, 1 << 20);
+        let sample = sample();
         sample.push(&registry, &app).unwrap();
         assert_eq!(pull(&registry, &app).1, sample.layer);
     }
