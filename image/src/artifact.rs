@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use crate::{Descriptor, Digest, ImageManifest, Manifest, ManifestFormat, MediaType};
 
 /// The bytes of the empty descriptor's blob.
@@ -13,7 +11,7 @@ pub const EMPTY: &[u8] = b"{}";
 #[must_use]
 pub fn empty_descriptor() -> Descriptor {
     let mut empty = Descriptor::new(MediaType::Empty, Digest::of(EMPTY), EMPTY.len() as u64);
-    empty.other.insert("data".to_owned(), Value::from("e30="));
+    empty.other.insert("data", "e30=");
     empty
 }
 
@@ -31,10 +29,9 @@ pub fn artifact(
     }
     let mut manifest = ImageManifest::new(ManifestFormat::Oci, empty_descriptor(), blobs);
     manifest.annotations = annotations;
-    manifest.other.insert("artifactType".to_owned(), Value::from(artifact_type));
+    manifest.other.insert("artifactType", artifact_type);
     let subject = Descriptor::new(subject.media_type.clone(), subject.digest, subject.size);
-    // A descriptor is plain data, whose serialisation cannot fail.
-    manifest.other.insert("subject".to_owned(), serde_json::to_value(subject).unwrap_or_default());
+    manifest.other.insert("subject", &subject);
     Manifest::image(manifest)
 }
 

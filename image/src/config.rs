@@ -1,16 +1,20 @@
 //! Image configurations (image-spec `config.md`), lossless: what we do not know survives a rewrite.
 
-mod bytes;
 mod history;
+mod object;
+mod schema;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::{DiffId, ImageId, Platform};
+use self::object::Object;
+use self::schema::{CONFIG, HISTORY};
+use crate::{DiffId, Fields, ImageId, Platform};
 pub use history::History;
 pub use jiff::Timestamp;
 
@@ -19,14 +23,14 @@ pub use jiff::Timestamp;
 #[error("it is not a JSON object with the fields of an image configuration")]
 pub struct InvalidConfig(#[source] serde_json::Error);
 
-/// An image configuration: its fields in the order they were read, and, until it is changed, its very bytes.
+/// An image configuration: its fields and, until it is changed, its very bytes.
 ///
 /// A configuration that is only read and passed on keeps its bytes and thereby its [`ImageId`]. One that was changed is
 /// written as other CNB tools write it: the known fields in the order of go-containerregistry and without empty values,
-/// labels sorted, then the unknown fields as they stood.
+/// labels sorted, then the unknown fields of each object, with the text that they were read from.
 #[derive(Debug, Clone)]
 pub struct Config {
-    fields: Map<String, Value>,
+    fields: Object,
     raw: Option<::bytes::Bytes>,
 }
 
@@ -76,7 +80,7 @@ impl Config {
     /// The configuration of an image for a platform, with nothing in it.
     #[must_use]
     pub fn new(platform: &Platform) -> Self {
-        let mut config = Self { fields: Map::new(), raw: None };
+        let mut config = Self { fields: Object::default(), raw: None };
         config.set_platform(platform);
         config.set_diff_ids(&[]);
         config
@@ -89,14 +93,15 @@ impl Config {
     pub fn parse(raw: impl Into<::bytes::Bytes>) -> Result<Self, InvalidConfig> {
         let raw = raw.into();
         let _: Shape = serde_json::from_slice(&raw).map_err(InvalidConfig)?;
-        let fields = serde_json::from_slice(&raw).map_err(InvalidConfig)?;
+        let text: &RawValue = serde_json::from_slice(&raw).map_err(InvalidConfig)?;
+        let fields = Object::read(CONFIG, text.get()).map_err(InvalidConfig)?;
         Ok(Self { fields, raw: Some(raw) })
     }
 
     /// The bytes of the configuration blob: those that were read, when nothing was changed since.
     #[must_use]
     pub fn to_bytes(&self) -> ::bytes::Bytes {
-        self.raw.clone().unwrap_or_else(|| bytes::serialise(&self.fields))
+        self.raw.clone().unwrap_or_else(|| self.fields.text(CONFIG).into())
     }
 
     /// The digest of [`Config::to_bytes`] (image-spec `config.md`, "ImageID").
@@ -137,7 +142,7 @@ impl Config {
             os: self.os().to_owned(),
             os_version: self.os_version().map(str::to_owned),
             variant: self.variant().map(str::to_owned),
-            other: Map::new(),
+            other: Fields::default(),
         }
     }
 
@@ -174,7 +179,7 @@ impl Config {
     /// The DiffIDs of the layers, lowest first.
     #[must_use]
     pub fn diff_ids(&self) -> Vec<DiffId> {
-        let ids = self.fields.get("rootfs").and_then(|rootfs| rootfs.get("diff_ids"));
+        let ids = self.fields.object("rootfs").and_then(|rootfs| rootfs.value("diff_ids"));
         let texts = ids.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         texts.filter_map(|text| text.parse().ok()).collect()
     }
@@ -182,22 +187,22 @@ impl Config {
     /// Sets the DiffIDs of the layers, lowest first.
     pub fn set_diff_ids(&mut self, diff_ids: &[DiffId]) {
         let rootfs = self.object("rootfs");
-        rootfs.insert("type".to_owned(), Value::from("layers"));
+        rootfs.put("type", Value::from("layers"));
         let ids = diff_ids.iter().map(|diff_id| Value::from(diff_id.to_string())).collect();
-        rootfs.insert("diff_ids".to_owned(), Value::Array(ids));
+        rootfs.put("diff_ids", Value::Array(ids));
     }
 
     /// The history, oldest first.
     #[must_use]
     pub fn history(&self) -> Vec<History> {
-        let entries = self.fields.get("history").and_then(Value::as_array).into_iter().flatten();
-        entries.filter_map(|entry| History::deserialize(entry).ok()).collect()
+        let entries = self.fields.list("history").iter().map(|entry| entry.text(HISTORY));
+        entries.filter_map(|entry| serde_json::from_str(&entry).ok()).collect()
     }
 
     /// Sets the history, oldest first.
     pub fn set_history(&mut self, history: &[History]) {
-        let entries = history.iter().map(History::to_value).collect();
-        self.set("history", Value::Array(entries));
+        self.raw = None;
+        self.fields.set_list("history", history.iter().map(History::to_object).collect());
     }
 
     /// The names and values of the environment, in order. What has no `=` is a name with an empty value.
@@ -257,16 +262,12 @@ impl Config {
 
     /// Sets a label.
     pub fn set_label(&mut self, name: &str, value: &str) {
-        self.labels_mut().insert(name.to_owned(), Value::from(value));
+        self.object("config").map_mut("Labels").insert(name.to_owned(), Value::from(value));
     }
 
     /// Removes a label.
     pub fn remove_label(&mut self, name: &str) {
-        self.labels_mut().shift_remove(name);
-    }
-
-    fn labels_mut(&mut self) -> &mut Map<String, Value> {
-        object_in(self.object("config"), "Labels")
+        self.object("config").map_mut("Labels").shift_remove(name);
     }
 
     /// The program and its first arguments.
@@ -322,34 +323,44 @@ impl Config {
         names
     }
 
-    /// A field that has no accessor of its own, as it was read.
-    #[must_use]
-    pub fn field(&self, name: &str) -> Option<&Value> {
-        self.fields.get(name)
+    /// Adds ports that the program listens on, `PORT/PROTOCOL`.
+    pub fn add_exposed_ports(&mut self, ports: impl IntoIterator<Item = String>) {
+        self.add_names("ExposedPorts", ports);
+    }
+
+    /// Adds directories for data that lives longer than a container.
+    pub fn add_volumes(&mut self, paths: impl IntoIterator<Item = String>) {
+        self.add_names("Volumes", paths);
+    }
+
+    fn add_names(&mut self, field: &'static str, names: impl IntoIterator<Item = String>) {
+        let nothing = || Value::Object(serde_json::Map::new());
+        self.object("config").map_mut(field).extend(names.into_iter().map(|name| (name, nothing())));
+    }
+
+    /// Sets the signal that ends the program.
+    pub fn set_stop_signal(&mut self, signal: &str) {
+        self.set_execution("StopSignal", signal.into());
     }
 
     /// Removes a field of the whole configuration (`container`: the id of a container it was committed from).
     pub fn remove_field(&mut self, name: &str) {
-        if self.fields.shift_remove(name).is_some() {
+        if self.fields.remove(name) {
             self.raw = None;
         }
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        self.fields.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+        self.fields.value(name).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
-    fn set_text(&mut self, name: &str, text: &str) {
-        self.set(name, text.into());
-    }
-
-    fn set(&mut self, name: &str, value: Value) {
+    fn set_text(&mut self, name: &'static str, text: &str) {
         self.raw = None;
-        set_in(&mut self.fields, name, value);
+        self.fields.set(name, text.into());
     }
 
     fn execution(&self, name: &str) -> Option<&Value> {
-        self.fields.get("config")?.get(name)
+        self.fields.object("config")?.value(name)
     }
 
     fn execution_list(&self, name: &str) -> Vec<String> {
@@ -357,31 +368,12 @@ impl Config {
         list.filter_map(|item| item.as_str().map(str::to_owned)).collect()
     }
 
-    fn set_execution(&mut self, name: &str, value: Value) {
-        set_in(self.object("config"), name, value);
+    fn set_execution(&mut self, name: &'static str, value: Value) {
+        self.object("config").set(name, value);
     }
 
-    fn object(&mut self, name: &str) -> &mut Map<String, Value> {
+    fn object(&mut self, name: &'static str) -> &mut Object {
         self.raw = None;
-        object_in(&mut self.fields, name)
+        self.fields.object_mut(name)
     }
-}
-
-fn set_in(fields: &mut Map<String, Value>, name: &str, value: Value) {
-    if bytes::is_empty(&value) {
-        fields.shift_remove(name);
-    } else {
-        fields.insert(name.to_owned(), value);
-    }
-}
-
-/// The object at `name`; whatever else stood there is replaced by an empty one.
-fn object_in<'a>(fields: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<String, Value> {
-    let slot = fields.entry(name).or_insert(Value::Null);
-    if !slot.is_object() {
-        *slot = Value::Object(Map::new());
-    }
-    // The slot is an object now; serde_json has no accessor that says so without an Option.
-    #[expect(clippy::expect_used, reason = "the slot was made an object two lines above")]
-    slot.as_object_mut().expect("the slot is an object")
 }

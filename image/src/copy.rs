@@ -168,7 +168,7 @@ impl CopyRequest<'_> {
             ManifestContent::Image(image) => {
                 for blob in image.layers.iter().chain([&image.config]) {
                     // A layer that is somewhere else, as its `urls` say, need not be here. They are never followed.
-                    let may_be_missing = blob.other.contains_key("urls");
+                    let may_be_missing = blob.other.contains("urls");
                     let has = |blob: &Descriptor| self.source.has_blob(self.from, blob.digest);
                     if !may_be_missing || has(blob).map_err(self.unreadable())? {
                         work.blobs.push((blob.clone(), self.lazy(blob)));

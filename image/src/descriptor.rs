@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use crate::{Digest, MediaType, json};
+use crate::fields::lossless;
+use crate::{Digest, Fields, MediaType, json};
 
 /// A pointer to a blob or manifest: its type, digest and size in bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 pub struct Descriptor {
     /// What the content is.
     #[serde(default = "no_media_type", skip_serializing_if = "is_no_media_type")]
@@ -26,9 +26,12 @@ pub struct Descriptor {
     #[serde(default, deserialize_with = "json::null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// All other fields (`urls`, `data`, `artifactType`, ...), kept as they are.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(skip)]
+    pub other: Fields,
 }
+
+lossless!(Descriptor);
+lossless!(Platform);
 
 fn no_media_type() -> MediaType {
     MediaType::Other(String::new())
@@ -42,12 +45,20 @@ impl Descriptor {
     /// A descriptor without annotations.
     #[must_use]
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
-        Self { media_type, digest, size, platform: None, annotations: BTreeMap::new(), other: Map::new() }
+        Self {
+            media_type,
+            digest,
+            size,
+            platform: None,
+            annotations: BTreeMap::new(),
+            other: Fields::default(),
+        }
     }
 }
 
 /// An operating system, an architecture and its variant, in Go's words (image-spec `image-index.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Platform {
     /// `GOARCH`: `amd64`, `arm64`, ...
     pub architecture: String,
@@ -60,8 +71,8 @@ pub struct Platform {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     /// All other fields, kept as they are.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(skip)]
+    pub other: Fields,
 }
 
 impl Platform {
@@ -84,7 +95,7 @@ impl Platform {
             os: "linux".to_owned(),
             os_version: None,
             variant: None,
-            other: Map::new(),
+            other: Fields::default(),
         }
     }
 

@@ -3,12 +3,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Compact JSON with `<`, `>`, `&`, U+2028 and U+2029 escaped, which Go does and serde does not. These characters
-/// occur only within strings, so replacing them in the text is safe.
+/// Compact JSON as Go writes it.
 pub(crate) fn to_go_bytes<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
-    let text = serde_json::to_string(value)?;
+    serde_json::to_string(value).map(|text| escape_as_go(text).into_bytes())
+}
+
+/// JSON with `<`, `>`, `&`, U+2028 and U+2029 escaped, which Go does and serde does not. These characters occur only within
+/// strings, so replacing them in the text is safe.
+pub(crate) fn escape_as_go(text: String) -> String {
     if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-        return Ok(text.into_bytes());
+        return text;
     }
     let mut escaped = String::with_capacity(text.len() + 64);
     for character in text.chars() {
@@ -21,7 +25,7 @@ pub(crate) fn to_go_bytes<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>
             other => escaped.push(other),
         }
     }
-    Ok(escaped.into_bytes())
+    escaped
 }
 
 /// Go writes what is empty as null, where others leave it out: for `deserialize_with`.
@@ -31,13 +35,6 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// The fields named in `order`, in that order, then all others as they stood.
-pub(crate) fn reorder(fields: &Map<String, Value>, order: &[&str]) -> Map<String, Value> {
-    let known = order.iter().filter_map(|name| fields.get_key_value(*name));
-    let unknown = fields.iter().filter(|(name, _)| !order.contains(&name.as_str()));
-    known.chain(unknown).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// The fields sorted by name.

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use crate::{Descriptor, Digest, ManifestFormat, MediaType, json};
+use crate::fields::lossless;
+use crate::{Descriptor, Digest, Fields, ManifestFormat, MediaType, json};
 
 /// The largest manifest that is read or written, in bytes: what distribution 2.8 accepts.
 pub const MANIFEST_LIMIT: usize = 4 << 20;
@@ -32,7 +32,7 @@ pub enum InvalidManifest {
 
 /// An image manifest: a configuration and layers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 pub struct ImageManifest {
     /// Always 2.
     pub schema_version: u32,
@@ -47,9 +47,12 @@ pub struct ImageManifest {
     #[serde(default, deserialize_with = "json::null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// All other fields (`subject`, `artifactType`, ...), kept as they are.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(skip)]
+    pub other: Fields,
 }
+
+lossless!(ImageManifest);
+lossless!(IndexManifest);
 
 impl ImageManifest {
     /// A manifest of a family without annotations.
@@ -61,14 +64,14 @@ impl ImageManifest {
             config,
             layers,
             annotations: BTreeMap::new(),
-            other: Map::new(),
+            other: Fields::default(),
         }
     }
 }
 
 /// An index, or Docker's manifest list: manifests by platform.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 pub struct IndexManifest {
     /// Always 2.
     pub schema_version: u32,
@@ -81,8 +84,8 @@ pub struct IndexManifest {
     #[serde(default, deserialize_with = "json::null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// All other fields, kept as they are.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(skip)]
+    pub other: Fields,
 }
 
 /// What a manifest's bytes hold.
@@ -112,16 +115,17 @@ impl Manifest {
         if raw.len() > MANIFEST_LIMIT {
             return Err(InvalidManifest::TooLarge(raw.len()));
         }
-        let mut value: Map<String, Value> = serde_json::from_slice(&raw).map_err(InvalidManifest::Json)?;
-        let media_type = effective_type(&value, declared)?;
-        value.insert("mediaType".to_owned(), Value::String(media_type.to_string()));
+        let mut fields: Fields = serde_json::from_slice(&raw).map_err(InvalidManifest::Json)?;
+        let media_type = effective_type(&fields, declared)?;
+        fields.insert("mediaType", media_type.as_str());
+        let text = fields.to_text();
         let content = match &media_type {
-            MediaType::Manifest(_) => ManifestContent::Image(
-                serde_json::from_value(Value::Object(value)).map_err(InvalidManifest::Json)?,
-            ),
-            MediaType::Index(_) => ManifestContent::Index(
-                serde_json::from_value(Value::Object(value)).map_err(InvalidManifest::Json)?,
-            ),
+            MediaType::Manifest(_) => {
+                ManifestContent::Image(serde_json::from_str(&text).map_err(InvalidManifest::Json)?)
+            }
+            MediaType::Index(_) => {
+                ManifestContent::Index(serde_json::from_str(&text).map_err(InvalidManifest::Json)?)
+            }
             other => return Err(InvalidManifest::Unsupported(other.to_string())),
         };
         Ok(Self { digest: Digest::of(&raw), raw, media_type, content })
@@ -196,20 +200,16 @@ fn serialise<T: Serialize>(value: &T) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 
-fn effective_type(
-    value: &Map<String, Value>,
-    declared: Option<&MediaType>,
-) -> Result<MediaType, InvalidManifest> {
-    let is_image = value.contains_key("config") || value.contains_key("layers");
-    let is_index = value.contains_key("manifests");
+fn effective_type(fields: &Fields, declared: Option<&MediaType>) -> Result<MediaType, InvalidManifest> {
+    let is_image = fields.contains("config") || fields.contains("layers");
+    let is_index = fields.contains("manifests");
     if is_image && is_index {
         return Err(InvalidManifest::Ambiguous("it has both `manifests` and `config` or `layers`"));
     }
-    if value.contains_key("fsLayers") || value.get("schemaVersion") == Some(&Value::from(1)) {
+    if fields.contains("fsLayers") || fields.get("schemaVersion") == Some(1) {
         return Err(InvalidManifest::Unsupported("Docker image manifest, version 2, schema 1".to_owned()));
     }
-    let stated =
-        value.get("mediaType").and_then(Value::as_str).filter(|text| !text.is_empty()).map(MediaType::from);
+    let stated = fields.get::<MediaType>("mediaType").filter(|stated| !stated.as_str().is_empty());
     let generic = |media_type: &MediaType| {
         matches!(media_type.as_str(), "" | "application/json" | "text/plain" | "application/octet-stream")
     };
@@ -236,6 +236,7 @@ fn effective_type(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fields::tests::any_json;
 
     const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
     const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -348,16 +349,39 @@ mod tests {
             proptest::prop_assert_eq!(manifest.digest(), Digest::of(text.as_bytes()));
         }
 
+        /// What is changed has the known fields in their order, and all others with the bytes that they came with.
         #[test]
-        fn unknown_fields_survive(key in "[a-z]{1,8}", value in ".{0,20}") {
-            let key = format!("x-{key}");
-            let mut value: Map<String, Value> = [(key.clone(), Value::from(value))].into_iter().collect();
-            let read: Map<String, Value> = serde_json::from_str(&image(OCI)).unwrap();
-            value.extend(read);
-            let manifest = parse(&serde_json::to_string(&value).unwrap(), OCI).unwrap();
-            let written = Manifest::image(manifest.as_image().unwrap().clone());
-            let again: Map<String, Value> = serde_json::from_slice(written.raw()).unwrap();
-            proptest::prop_assert_eq!(again.get(&key), value.get(&key));
+        fn unknown_fields_keep_their_bytes_when_others_change(one in any_json(), two in any_json()) {
+            let digest = Digest::of(b"x");
+            let known = format!(r#""digest":"{digest}","size":1"#);
+            let read = format!(
+                r#"{{"x\u00e9" : {one},{known},"platform":{{"y":{two} ,"os":"b","architecture":"a"}},"urls":{two} }}"#
+            );
+            let changed = format!(
+                r#"{{{known},"platform":{{"architecture":"a","os":"b","y":{two}}},"x\u00e9":{one},"urls":{two}}}"#
+            );
+            let table = [
+                (format!(r#""config":{read},"layers":[{read},{read}]"#), format!(r#""config":{changed},"layers":[{changed},{changed}]"#), OCI),
+                (format!(r#""manifests":[{read}]"#), format!(r#""manifests":[{changed}]"#), OCI_INDEX),
+            ];
+            for (read, changed, media_type) in table {
+                let text = format!(r#"{{"b":{one}, {read}, "a":{two},"schemaVersion":2,"mediaType":"{media_type}","b": {two}}}"#);
+                let expected = format!(
+                    r#"{{"schemaVersion":2,"mediaType":"{media_type}",{changed},"annotations":{{"k":"v"}},"b":{one},"a":{two},"b":{two}}}"#
+                );
+                let written = annotated(&parse(&text, media_type).unwrap());
+                proptest::prop_assert_eq!(std::str::from_utf8(written.raw()).unwrap(), &expected);
+                let again = annotated(&written);
+                proptest::prop_assert_eq!(again.raw(), written.raw());
+            }
+        }
+    }
+
+    fn annotated(manifest: &Manifest) -> Manifest {
+        let annotations = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+        match manifest.content().clone() {
+            ManifestContent::Image(image) => Manifest::image(ImageManifest { annotations, ..*image }),
+            ManifestContent::Index(index) => Manifest::index(IndexManifest { annotations, ..index }),
         }
     }
 }

@@ -85,8 +85,8 @@ fn not_an_image(manifest: &Manifest) -> Option<String> {
             Some("the build cache of BuildKit (`--cache-to type=registry`, in its old form)".to_owned())
         }
         ManifestContent::Image(image) if image.config.media_type == MediaType::Empty => {
-            let declared = image.other.get("artifactType").and_then(serde_json::Value::as_str);
-            Some(format!("an artifact of type `{}`", declared.unwrap_or("unknown")))
+            let declared = image.other.get::<String>("artifactType");
+            Some(format!("an artifact of type `{}`", declared.as_deref().unwrap_or("unknown")))
         }
         _ => None,
     }
@@ -112,10 +112,8 @@ fn contradiction(reference: &Reference, reason: String) -> StoreError {
 mod tests {
     use std::collections::BTreeMap;
 
-    use serde_json::Map;
-
     use super::*;
-    use crate::{Digest, ImageManifest, ManifestFormat};
+    use crate::{Digest, Fields, ImageManifest, ManifestFormat};
 
     fn index(offered: &[Option<(&str, Option<&str>)>]) -> IndexManifest {
         let descriptor = |(number, platform): (usize, &Option<(&str, Option<&str>)>)| {
@@ -132,7 +130,7 @@ mod tests {
             media_type: MediaType::Index(ManifestFormat::Oci),
             manifests: offered.iter().enumerate().map(descriptor).collect(),
             annotations: BTreeMap::new(),
-            other: Map::new(),
+            other: Fields::default(),
         }
     }
 
@@ -159,7 +157,7 @@ mod tests {
         old_cache.manifests.push(cache.clone());
         let mut artifact =
             ImageManifest::new(ManifestFormat::Oci, blob(MediaType::Empty.as_str()), Vec::new());
-        artifact.other.insert("artifactType".to_owned(), "application/spdx+json".into());
+        artifact.other.insert("artifactType", "application/spdx+json");
         let table = [
             (Manifest::image(ImageManifest::new(ManifestFormat::Oci, cache, Vec::new())), "BuildKit"),
             (Manifest::index(old_cache), "BuildKit"),

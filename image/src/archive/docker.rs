@@ -6,12 +6,11 @@ use std::io::Read;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
 
 use super::{Archive, Part, PartReader};
 use crate::layout::name_descriptor;
 use crate::{
-    Config, Descriptor, Digest, ImageManifest, IndexManifest, LayerFormat, Manifest, ManifestFormat,
+    Config, Descriptor, Digest, Fields, ImageManifest, IndexManifest, LayerFormat, Manifest, ManifestFormat,
     MediaType, StoreError,
 };
 
@@ -30,7 +29,7 @@ pub(super) fn empty_index() -> IndexManifest {
         media_type: MediaType::Index(ManifestFormat::Oci),
         manifests: Vec::new(),
         annotations: BTreeMap::new(),
-        other: Map::new(),
+        other: Fields::default(),
     }
 }
 

@@ -1,12 +1,16 @@
 //! The history of an image: one entry per layer or change of the configuration.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::Timestamp;
+use super::object::Object;
+use super::schema::HISTORY;
+use crate::Fields;
+use crate::fields::lossless;
 
 /// One entry of an image's history (image-spec `config.md`, "history").
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct History {
     /// Who made the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,9 +28,11 @@ pub struct History {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,
     /// All other fields, kept as they are.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(skip)]
+    pub other: Fields,
 }
+
+lossless!(History);
 
 impl History {
     /// The entry of a layer.
@@ -39,8 +45,9 @@ impl History {
         }
     }
 
-    /// Serialising plain fields cannot fail.
-    pub(super) fn to_value(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
+    /// Writing and reading plain fields cannot fail.
+    pub(super) fn to_object(&self) -> Object {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        Object::read(HISTORY, &text).unwrap_or_default()
     }
 }

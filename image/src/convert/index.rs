@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Map;
-
 use crate::{
-    Descriptor, IndexManifest, LayerFormat, Manifest, ManifestFormat, MediaType, Platform, ZSTD_ANNOTATION,
+    Descriptor, Fields, IndexManifest, LayerFormat, Manifest, ManifestFormat, MediaType, Platform,
+    ZSTD_ANNOTATION,
 };
 
 /// An index of images, each for a platform: those with zstd layers are annotated as containers/image does it, and stand
@@ -27,7 +26,7 @@ pub fn image_index(images: &[(Platform, &Manifest)], family: ManifestFormat) -> 
         media_type: MediaType::Index(family),
         manifests: manifests.collect(),
         annotations: BTreeMap::new(),
-        other: Map::new(),
+        other: Fields::default(),
     }
 }
 

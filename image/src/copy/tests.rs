@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::test_images::{put_as, reference, text_of};
 use crate::{
-    Archive, Digest, ImageManifest, IndexManifest, LayerFormat, LayoutName, LocalStore, ManifestFormat,
-    MediaType, archive::ArchiveWriter,
+    Archive, Digest, Fields, ImageManifest, IndexManifest, LayerFormat, LayoutName, LocalStore,
+    ManifestFormat, MediaType, archive::ArchiveWriter,
 };
 
 struct Stores {
@@ -54,7 +54,7 @@ impl Stores {
         };
         let (config, layer) = (blob("application/x-config", b"{}"), blob("application/in-toto", b"{ }"));
         let mut attestation = ImageManifest::new(ManifestFormat::Oci, config, vec![layer]);
-        attestation.other.insert("unknown".to_owned(), serde_json::json!({"b": 1, "a": [2]}));
+        attestation.other.insert("unknown", &serde_json::json!({"b": 1, "a": [2]}));
         let attestation = Manifest::image(attestation);
         self.source.put_child(&app, &attestation).unwrap();
         let entry = |manifest: &Manifest, os: &str, architecture: &str| {
@@ -71,7 +71,7 @@ impl Stores {
                 entry(&other, "linux", "s390x"),
             ],
             annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
-            other: serde_json::Map::new(),
+            other: Fields::default(),
         });
         self.source.put_manifest(&app, &index).unwrap();
         index

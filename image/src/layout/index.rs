@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use serde_json::Map;
-
 use super::{INDEX_FILE, Layout, LayoutName};
 use crate::blob_file;
 use crate::{
-    Descriptor, IndexManifest, Manifest, ManifestContent, ManifestFormat, MediaType, Reference, StoreError,
+    Descriptor, Fields, IndexManifest, Manifest, ManifestContent, ManifestFormat, MediaType, Reference,
+    StoreError,
 };
 
 /// The name by which tools find an image in a layout (image-spec `annotations.md`).
@@ -22,7 +21,7 @@ pub(super) fn empty() -> IndexManifest {
         media_type: MediaType::Index(ManifestFormat::Oci),
         manifests: Vec::new(),
         annotations: BTreeMap::new(),
-        other: Map::new(),
+        other: Fields::default(),
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use reqwest::header::{ACCEPT, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
 
 use super::error::RegistryError;
 use super::request::Request;
@@ -13,8 +12,8 @@ use super::scope::{Access, Scope};
 use super::transport::{read_limited, status_error};
 use super::{Core, catalog};
 use crate::{
-    Descriptor, Digest, IndexManifest, MANIFEST_LIMIT, Manifest, ManifestContent, ManifestFormat, MediaType,
-    Reference,
+    Descriptor, Digest, Fields, IndexManifest, MANIFEST_LIMIT, Manifest, ManifestContent, ManifestFormat,
+    MediaType, Reference,
 };
 
 /// Pages of referrers that are followed at most.
@@ -37,7 +36,7 @@ impl Core {
         };
         // Filters of registries are optional, and ours does not depend on them.
         if let Some(wanted) = artifact_type {
-            found.retain(|referrer| type_of(referrer) == Some(wanted));
+            found.retain(|referrer| type_of(referrer).as_deref() == Some(wanted));
         }
         Ok(found)
     }
@@ -112,7 +111,7 @@ impl Core {
                 media_type: MediaType::Index(ManifestFormat::Oci),
                 manifests,
                 annotations: BTreeMap::new(),
-                other: serde_json::Map::new(),
+                other: Fields::default(),
             };
             match self.put_manifest_if(&tag, &Manifest::index(index), condition).await {
                 Err(error) if error.is_failed_condition() => {
@@ -144,8 +143,8 @@ fn children(manifest: &Manifest) -> Option<Vec<Descriptor>> {
     }
 }
 
-fn type_of(referrer: &Descriptor) -> Option<&str> {
-    referrer.other.get("artifactType").and_then(Value::as_str)
+fn type_of(referrer: &Descriptor) -> Option<String> {
+    referrer.other.get("artifactType")
 }
 
 /// The digest that a manifest is about.
@@ -154,7 +153,7 @@ pub(super) fn subject_of(manifest: &Manifest) -> Option<Digest> {
         ManifestContent::Image(image) => &image.other,
         ManifestContent::Index(index) => &index.other,
     };
-    other.get("subject")?.get("digest")?.as_str()?.parse().ok()
+    other.get::<Fields>("subject")?.get("digest")
 }
 
 /// The entry for a manifest: its own type, or that of its configuration, and its annotations.
@@ -164,10 +163,10 @@ fn listed(manifest: &Manifest) -> Descriptor {
         ManifestContent::Image(image) => (&image.other, &image.annotations, Some(&image.config)),
         ManifestContent::Index(index) => (&index.other, &index.annotations, None),
     };
-    let stated = other.get("artifactType").and_then(Value::as_str).filter(|text| !text.is_empty());
-    let artifact_type = stated.or_else(|| config.map(|config| config.media_type.as_str()));
+    let stated = other.get::<String>("artifactType").filter(|text| !text.is_empty());
+    let artifact_type = stated.or_else(|| config.map(|config| config.media_type.to_string()));
     if let Some(artifact_type) = artifact_type {
-        entry.other.insert("artifactType".to_owned(), artifact_type.into());
+        entry.other.insert("artifactType", &artifact_type);
     }
     entry.annotations.clone_from(annotations);
     entry

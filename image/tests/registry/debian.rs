@@ -142,7 +142,7 @@ fn an_index_is_resolved_by_platform() {
         media_type: longshore_image::MediaType::Index(longshore_image::ManifestFormat::Oci),
         manifests: vec![entry],
         annotations: std::collections::BTreeMap::default(),
-        other: serde_json::Map::default(),
+        other: longshore_image::Fields::default(),
     };
     let index = longshore_image::Manifest::index(index);
     registry.put_manifest(&app, &index).unwrap();

@@ -1,7 +1,6 @@
 //! The state of a Dockerfile as its instructions are applied: configuration, arguments, shell.
 
 use longshore_image::Config;
-use serde_json::{Map, Value, json};
 
 use super::DockerfileProblem;
 use super::instruction::{Command, Step};
@@ -121,16 +120,16 @@ impl Stage {
             Step::Expose(ports) => {
                 let ports = ports.iter().map(|port| self.expand(port));
                 let protocol = |port: String| if port.contains('/') { port } else { format!("{port}/tcp") };
-                let ports = ports.collect::<Result<Vec<_>, _>>()?.into_iter().map(protocol).collect();
-                self.add_to("ExposedPorts", ports);
+                let ports = ports.collect::<Result<Vec<_>, _>>()?;
+                self.config.add_exposed_ports(ports.into_iter().map(protocol));
             }
             Step::Volume(paths) => {
-                let paths = paths.iter().map(|path| self.expand(path)).collect::<Result<_, _>>()?;
-                self.add_to("Volumes", paths);
+                let paths = paths.iter().map(|path| self.expand(path)).collect::<Result<Vec<_>, _>>()?;
+                self.config.add_volumes(paths);
             }
             Step::StopSignal(signal) => {
                 let signal = self.expand(signal)?;
-                self.execution(|config| drop(config.insert("StopSignal".to_owned(), signal.into())));
+                self.config.set_stop_signal(&signal);
             }
             Step::Maintainer(name) => self.config.set_author(name),
             Step::Run(_) | Step::Copy(_) => {}
@@ -146,33 +145,6 @@ impl Stage {
         match command {
             Command::Exec(list) => list.clone(),
             Command::Shell(line) => self.shell.iter().chain([line]).cloned().collect(),
-        }
-    }
-
-    /// Adds keys to an object of the execution parameters.
-    fn add_to(&mut self, field: &str, names: Vec<String>) {
-        self.execution(|config| {
-            let value = config.entry(field).or_insert_with(|| json!({}));
-            if !value.is_object() {
-                *value = json!({});
-            }
-            if let Some(object) = value.as_object_mut() {
-                object.extend(names.into_iter().map(|name| (name, json!({}))));
-            }
-        });
-    }
-
-    /// Changes execution parameters that nothing else here has a name for.
-    fn execution(&mut self, change: impl FnOnce(&mut Map<String, Value>)) {
-        let Ok(mut document) = serde_json::from_slice::<Map<String, Value>>(&self.config.to_bytes()) else {
-            return;
-        };
-        let parameters = document.entry("config").or_insert_with(|| json!({}));
-        if let Some(parameters) = parameters.as_object_mut() {
-            change(parameters);
-        }
-        if let Ok(config) = Config::parse(Value::Object(document).to_string()) {
-            self.config = config;
         }
     }
 }

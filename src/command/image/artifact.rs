@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use longshore_image::artifact::{EMPTY, artifact, empty_descriptor};
 use longshore_image::{BlobSource, Descriptor, Digest, ImageStore as _, Reference};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::command::inspect::Format;
 use crate::images::Images;
@@ -75,10 +75,7 @@ pub(crate) fn referrers(images: &Images, arguments: &ReferrersArguments) -> anyh
     let subject = subject(images, &arguments.image)?;
     let wanted = arguments.artifact_type.as_deref();
     let found = images.registry()?.referrers(&arguments.image, subject.digest, wanted)?;
-    let type_of = |referrer: &Descriptor| {
-        let stated = referrer.other.get("artifactType").and_then(Value::as_str);
-        stated.unwrap_or_default().to_owned()
-    };
+    let type_of = |referrer: &Descriptor| referrer.other.get::<String>("artifactType").unwrap_or_default();
     match arguments.output {
         Format::Json => output::result(serde_json::to_string_pretty(&json!({
             "subject": subject.digest.to_string(),

@@ -75,7 +75,7 @@ pub(crate) fn run(images: &Images, arguments: &InspectArguments, policy: PullPol
 /// The type of what is no image, if it is none.
 fn artifact(manifest: &Manifest) -> Option<String> {
     let image = manifest.as_image()?;
-    let declared = image.other.get("artifactType").and_then(Value::as_str).map(str::to_owned);
+    let declared = image.other.get("artifactType");
     match &image.config.media_type {
         MediaType::Config(_) => None,
         other => Some(declared.unwrap_or_else(|| other.to_string())),

@@ -106,7 +106,7 @@ fn row_19_layers_of_other_places_are_copied_without_their_bytes() {
     let url = format!("http://{}/v2/app/blobs/x", elsewhere.host());
     let mut foreign = image.layers[0].clone();
     foreign.digest = Digest::of(b"elsewhere");
-    foreign.other.insert("urls".to_owned(), serde_json::json!([url]));
+    foreign.other.insert("urls", &serde_json::json!([url]));
     image.layers.push(foreign);
     let manifest = Manifest::image(image);
     server.put_manifest("app", "v1", OCI, manifest.raw());
@@ -139,7 +139,7 @@ fn row_19_urls_of_layers_are_never_fetched() {
     let app = reference(&server.host(), "app:v1");
     let mut layer = Sample::new(11, MIB).layer_descriptor();
     let urls = format!("http://{}/v2/app/blobs/{}", elsewhere.host(), layer.digest);
-    layer.other.insert("urls".to_owned(), serde_json::json!([urls, "http://169.254.169.254/"]));
+    layer.other.insert("urls", &serde_json::json!([urls, "http://169.254.169.254/"]));
     assert!(read(&anonymous(), &app, &layer).is_err());
     assert!(elsewhere.requests().is_empty());
 }

@@ -112,9 +112,8 @@ fn referrers_are_listed_with_and_without_the_api() {
             let sample = Sample::new(23, 1024);
             sample.push(&registry, &app.with_tag("parts")).unwrap();
             let mut artifact = sample.manifest.as_image().unwrap().clone();
-            artifact.other.insert("artifactType".to_owned(), artifact_type.into());
-            let about = serde_json::to_value(subject.manifest.descriptor()).unwrap();
-            artifact.other.insert("subject".to_owned(), about);
+            artifact.other.insert("artifactType", artifact_type);
+            artifact.other.insert("subject", &subject.manifest.descriptor());
             artifact.annotations.insert("key".to_owned(), "value".to_owned());
             let artifact = longshore_image::Manifest::image(artifact);
             let by_digest = app.with_digest(artifact.digest());
@@ -143,8 +142,7 @@ fn referrers_that_are_attached_at_the_same_time_are_all_listed() {
             let sample = Sample::new(200 + seed, 1024);
             sample.push(&registry, &app.with_tag("parts")).unwrap();
             let mut artifact = sample.manifest.as_image().unwrap().clone();
-            let about = serde_json::to_value(subject.manifest.descriptor()).unwrap();
-            artifact.other.insert("subject".to_owned(), about);
+            artifact.other.insert("subject", &subject.manifest.descriptor());
             longshore_image::Manifest::image(artifact)
         })
         .collect();
