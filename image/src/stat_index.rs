@@ -22,13 +22,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub(crate) use crate::moment::Moment;
 pub use fingerprint::Fingerprint;
-use fingerprint::moment;
-pub(crate) use fingerprint::{Fingerprinter, Moment, may_be_newer};
+pub(crate) use fingerprint::{Fingerprinter, may_be_newer};
 use records::{KnownBlob, Record, Records};
 
 use crate::blob_file::{self, TEMPORARY};
 use crate::layer::{self, AppRecord, AppTree, Layer, LayerDigest, LayerError, LayerSource, Stat};
+use crate::moment::moment;
 use crate::{DiffId, Digest, LayerFormat};
 
 /// The directory of this version of the format.

@@ -7,44 +7,29 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Digest;
 use crate::layer::{Content, Entry, EntryKind, Stat};
-
-/// A moment, in nanoseconds since 1970.
-pub(crate) type Moment = i64;
-
-/// The clock of file systems goes in ticks: its times are behind the real ones by less than this.
-const TICK: Moment = 20_000_000;
-/// As coarse as file systems that only know seconds get.
-const SECONDS: Moment = 2_000_000_000;
-
-pub(super) const fn moment((seconds, nanoseconds): (i64, i64)) -> Moment {
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
-}
+use crate::moment::{Moment, Youngest, moment};
 
 /// Whether a file may have changed after `taken` without another time to show for it.
 pub(crate) fn may_be_newer(stat: &Stat, taken: Moment) -> bool {
-    let newest = moment(stat.modified).max(moment(stat.changed));
-    let tick = if stat.changed.1 == 0 { SECONDS } else { TICK };
-    newest.saturating_add(tick) > taken
+    Youngest::changed(stat.changed).and_at(moment(stat.modified)).may_be_newer(taken)
 }
 
-/// What a layer is, as far as the file system tells without its files being read.
+/// What a layer is, as far as the file system tells without its files being read. Its tar may have other names and owners
+/// than the files, and files that are nowhere on the disk; a directory may become several layers. What is of a directory,
+/// whatever becomes of it, is a [`DirectoryFingerprint`](crate::DirectoryFingerprint).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Of all that changes when a file does, and of all else that decides the tar.
     pub(super) exact: Digest,
     /// The same without inodes, owners on disk and times of change: equal for a faithful copy.
     pub(super) shape: Digest,
-    /// The youngest time in it.
-    newest: Moment,
-    whole_seconds: bool,
+    youngest: Youngest,
 }
 
 impl Fingerprint {
-    /// Whether a file may have changed after `taken` without another time to show for it (git's "racy" entries): then
-    /// its time is that of the same tick of the clock.
+    /// Whether a file may have changed after `taken` without another time to show for it.
     pub(super) fn is_racy(&self, taken: Moment) -> bool {
-        let tick = if self.whole_seconds { SECONDS } else { TICK };
-        self.newest.saturating_add(tick) > taken
+        self.youngest.may_be_newer(taken)
     }
 }
 
@@ -54,8 +39,7 @@ pub(crate) struct Fingerprinter<'a> {
     root: Option<&'a Path>,
     exact: Sha256,
     shape: Sha256,
-    newest: Moment,
-    whole_seconds: bool,
+    youngest: Youngest,
     buffer: Vec<u8>,
 }
 
@@ -65,14 +49,7 @@ impl<'a> Fingerprinter<'a> {
         let mut hasher = Sha256::new();
         hasher.update((order.len() as u64).to_le_bytes());
         hasher.update(order);
-        Self {
-            root,
-            exact: hasher.clone(),
-            shape: hasher,
-            newest: Moment::MIN,
-            whole_seconds: true,
-            buffer: Vec::new(),
-        }
+        Self { root, exact: hasher.clone(), shape: hasher, youngest: Youngest::NONE, buffer: Vec::new() }
     }
 
     pub(crate) fn push(&mut self, entry: &Entry) {
@@ -109,10 +86,9 @@ impl<'a> Fingerprinter<'a> {
             buffer.extend(number.to_le_bytes());
         }
         self.exact.update(&*buffer);
-        self.newest = self.newest.max(modified);
+        self.youngest = self.youngest.and_at(modified);
         if !is_root {
-            self.newest = self.newest.max(changed);
-            self.whole_seconds &= stat.changed.1 == 0;
+            self.youngest = self.youngest.and(Youngest::changed(stat.changed));
         }
     }
 
@@ -120,8 +96,7 @@ impl<'a> Fingerprinter<'a> {
         Fingerprint {
             exact: Digest::from_hasher(self.exact),
             shape: Digest::from_hasher(self.shape),
-            newest: self.newest,
-            whole_seconds: self.whole_seconds,
+            youngest: self.youngest,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::fingerprint::{Fingerprint, Moment};
+use super::fingerprint::Fingerprint;
+use crate::moment::Moment;
 use crate::{DiffId, Digest};
 
 /// Records that no build has asked for since as many builds go.

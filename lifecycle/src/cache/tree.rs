@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A directory is trusted when the attributes of all its files are those of before, which no write leaves as they were
-//! (see [`Fingerprint`]). Otherwise, and on request, its content is read and compared with the DiffID: after a start of the
+//! (see [`DirectoryFingerprint`]). Otherwise, and on request, its content is read and compared with the DiffID: after a start of the
 //! machine, because what was not on the disk may be lost; and where inodes or times changed, because the cache was copied.
 //!
 //! While a build works on a layer, the cache does not have it. When the build ends without a new cache, directories that
@@ -33,7 +33,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use longshore_cnb::lifecycle_metadata::CacheMetadata;
 use longshore_image::layer::{self, LayerSource, Ownership};
-use longshore_image::{DiffId, Fingerprint};
+use longshore_image::{DiffId, DirectoryFingerprint};
 
 use super::files::{give_tree, move_directory, move_directory_into, open_parent, remove_tree};
 use super::{Cache, CacheError, CacheUpdate, tar};
@@ -182,7 +182,7 @@ impl LockedCache {
 /// Renames a tree back if it is what it was; tells whether it is.
 fn take_back(layers: &Path, tree: &Tree, target: &Path) -> io::Result<bool> {
     let parent = open_parent(layers, &tree.path)?;
-    let found = Fingerprint::of_directory(&layers.join(&tree.path))?;
+    let found = DirectoryFingerprint::of_directory(&layers.join(&tree.path))?;
     if found.digest != tree.fingerprint.digest {
         return Ok(false);
     }
@@ -251,7 +251,7 @@ impl TreeCache {
     fn checked(&self, diff_id: DiffId, name: &Path) -> Result<Tree, CacheError> {
         let mut tree = self.find(diff_id)?;
         let path = self.cache.tree(&tree);
-        let found = match Fingerprint::of_directory(&path) {
+        let found = match DirectoryFingerprint::of_directory(&path) {
             Ok(found) => found,
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(self.missing(diff_id)),
             Err(error) => return Err(ExtractError::Read(error).into()),

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use longshore_cnb::lifecycle_metadata::CacheMetadata;
-use longshore_image::{DiffId, Fingerprint};
+use longshore_image::{DiffId, DirectoryFingerprint};
 use serde::{Deserialize, Serialize};
 
 use super::super::CacheError;
@@ -35,7 +35,7 @@ pub(super) struct Tree {
     /// Its place in the layers directory of a build.
     pub(super) path: PathBuf,
     /// What its files are.
-    pub(super) fingerprint: Fingerprint,
+    pub(super) fingerprint: DirectoryFingerprint,
     /// Since which start of the machine the content may be in memory only; `None` when it is on the disk.
     #[serde(default)]
     pub(super) boot: Option<String>,

@@ -93,7 +93,7 @@ impl Build {
 
 /// Waits until a change of the files would show in their times.
 fn settle(directory: &Path) {
-    while Fingerprint::of_directory(directory).is_ok_and(|fingerprint| !fingerprint.settled) {}
+    while DirectoryFingerprint::of_directory(directory).is_ok_and(|fingerprint| !fingerprint.settled) {}
 }
 
 #[test]

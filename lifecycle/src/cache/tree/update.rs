@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use longshore_cnb::lifecycle_metadata::CacheMetadata;
-use longshore_image::Fingerprint;
+use longshore_image::DirectoryFingerprint;
 use longshore_image::layer::{self, LayerError};
 
 use super::super::files::{move_directory, open_parent, remove_tree, sync_directory};
@@ -50,7 +50,7 @@ impl CacheUpdate for TreeUpdate<'_> {
         let host = &layer.directory.host;
         let path = self.relative(layer)?;
         // Before the content is read: whatever changes afterwards shows.
-        let fingerprint = Fingerprint::of_directory(host)
+        let fingerprint = DirectoryFingerprint::of_directory(host)
             .map_err(|source| LayerError::Read { path: host.clone(), source })?;
         let restored = self.cache.restored_trees();
         let unchanged = layer

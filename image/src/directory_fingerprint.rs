@@ -1,10 +1,13 @@
 //! Whether a directory is still what it was, told by what the kernel says of its files and not by their content.
 //!
-//! A [`Fingerprint`] covers name, type, permissions, owners, size, times of modification and change, inode and link target
-//! of everything in a directory. Nobody can set the time of change, so what is written to a file shows in it, whatever
-//! was done to the other values. For the directory itself it is left out: renaming a directory changes it.
+//! A [`DirectoryFingerprint`] covers name, type, permissions, owners, size, times of modification and change, inode and
+//! link target of everything in a directory. Nobody can set the time of change, so what is written to a file shows in it,
+//! whatever was done to the other values. For the directory itself it is left out: renaming a directory changes it.
 //!
 //! Device numbers are left out too, because they may differ after the next start of the machine.
+//!
+//! The fingerprint of a layer ([`crate::stat_index::Fingerprint`]) is another: of what goes into a tar, as it is read, with
+//! the names and owners that it has there and the devices, and once more without what a copy changes.
 
 use std::ffi::CString;
 use std::io;
@@ -18,13 +21,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::Digest;
-
-/// How coarse the clock is by which file systems write times, at the most: a tick of a kernel with 100 ticks a second.
-const TICK_NANOSECONDS: i128 = 10_000_000;
+use crate::moment::{Moment, Youngest};
 
 /// What the files of a directory are by their attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fingerprint {
+pub struct DirectoryFingerprint {
     /// The digest of the attributes.
     pub digest: Digest,
     /// How many files, links and directories there are, the directory itself included.
@@ -34,20 +35,20 @@ pub struct Fingerprint {
     /// The user and group that everything belongs to, when they are the same everywhere.
     pub owner: Option<(u32, u32)>,
     /// Whether nothing changed so shortly before the fingerprint was taken that a change just after it could have the same
-    /// times (git's rule for "racy" entries). What is not settled cannot be recognised by attributes.
+    /// times. What is not settled cannot be recognised by attributes.
     pub settled: bool,
 }
 
-impl Fingerprint {
+impl DirectoryFingerprint {
     /// The fingerprint of a directory. Links are not followed, also not at `path` itself.
     ///
     /// # Errors
     /// When the directory is none, or something in it cannot be read.
     pub fn of_directory(path: &Path) -> io::Result<Self> {
         let root = open(path, OPEN_DIRECTORY, Mode::empty())?;
-        let taken = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i128);
+        let taken = now();
         let stat = rustix::fs::fstat(&root)?;
-        let mut sums = Sums::default();
+        let mut sums = Sums::NONE;
         sums.add(&Sums::of(&stat));
         let mut hasher = Sha256::new();
         hash(&mut hasher, b"", &stat, false);
@@ -68,32 +69,39 @@ impl Fingerprint {
             entries: sums.entries,
             bytes: sums.bytes,
             owner: sums.owner,
-            settled: sums.newest + TICK_NANOSECONDS < taken,
+            settled: !sums.youngest.may_be_newer(taken),
         })
     }
+}
+
+fn now() -> Moment {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment::try_from(clock.as_nanos()).unwrap_or(Moment::MAX)
 }
 
 const OPEN_DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The sums over some entries.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Sums {
     entries: u64,
     bytes: u64,
     owner: Option<(u32, u32)>,
-    /// The latest time of change, in nanoseconds since 1970.
-    newest: i128,
+    /// By their times of change.
+    youngest: Youngest,
 }
 
 impl Sums {
+    const NONE: Self = Self { entries: 0, bytes: 0, owner: None, youngest: Youngest::NONE };
+
     fn of(stat: &Stat) -> Self {
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         Self {
             entries: 1,
             bytes: if is_file { stat.st_size as u64 } else { 0 },
             owner: Some((stat.st_uid, stat.st_gid)),
-            newest: i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec),
+            youngest: Youngest::changed((stat.st_ctime, stat.st_ctime_nsec as i64)),
         }
     }
 
@@ -104,7 +112,7 @@ impl Sums {
             self.entries += other.entries;
             self.bytes += other.bytes;
             self.owner = self.owner.filter(|owner| other.owner == Some(*owner));
-            self.newest = self.newest.max(other.newest);
+            self.youngest = self.youngest.and(other.youngest);
         }
     }
 }
@@ -129,7 +137,7 @@ impl Listed {
         names.sort_unstable();
         let mut hasher = Sha256::new();
         hasher.update((names.len() as u64).to_le_bytes());
-        let (mut sums, mut directories) = (Sums::default(), Vec::new());
+        let (mut sums, mut directories) = (Sums::NONE, Vec::new());
         for name in &names {
             let stat = statat(&directory, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)?;
             sums.add(&Sums::of(&stat));
@@ -190,9 +198,9 @@ mod tests {
     #[test]
     fn a_rename_does_not_count_and_sums_are_right() {
         let root = tree();
-        let before = Fingerprint::of_directory(&root.path().join("tree")).unwrap();
+        let before = DirectoryFingerprint::of_directory(&root.path().join("tree")).unwrap();
         fs::rename(root.path().join("tree"), root.path().join("moved")).unwrap();
-        let after = Fingerprint::of_directory(&root.path().join("moved")).unwrap();
+        let after = DirectoryFingerprint::of_directory(&root.path().join("moved")).unwrap();
         assert_eq!(after.digest, before.digest);
         let metadata = root.path().metadata().unwrap();
         assert_eq!((after.entries, after.bytes), (6, 7));
@@ -237,10 +245,10 @@ mod tests {
         for (name, change) in changes {
             let root = tree();
             let path = root.path().join("tree");
-            let before = Fingerprint::of_directory(&path).unwrap();
+            let before = DirectoryFingerprint::of_directory(&path).unwrap();
             wait_for_the_next_tick(root.path());
             change(&path);
-            let after = Fingerprint::of_directory(&path).unwrap();
+            let after = DirectoryFingerprint::of_directory(&path).unwrap();
             assert_ne!(after.digest, before.digest, "{name}");
         }
     }
@@ -251,18 +259,18 @@ mod tests {
         let root = tree();
         let path = root.path().join("tree");
         fs::write(path.join("z"), "just now").unwrap();
-        assert!(!Fingerprint::of_directory(&path).unwrap().settled);
+        assert!(!DirectoryFingerprint::of_directory(&path).unwrap().settled);
         let old = path.join("z").metadata().unwrap().ctime_nsec();
-        while Fingerprint::of_directory(&path).is_ok_and(|fingerprint| !fingerprint.settled) {}
+        while DirectoryFingerprint::of_directory(&path).is_ok_and(|fingerprint| !fingerprint.settled) {}
         assert_eq!(path.join("z").metadata().unwrap().ctime_nsec(), old);
     }
 
     #[test]
     fn a_link_or_a_file_is_no_directory() {
         let root = tree();
-        assert!(Fingerprint::of_directory(&root.path().join("tree/link")).is_err());
-        assert!(Fingerprint::of_directory(&root.path().join("tree/z")).is_err());
-        assert!(Fingerprint::of_directory(&root.path().join("missing")).is_err());
+        assert!(DirectoryFingerprint::of_directory(&root.path().join("tree/link")).is_err());
+        assert!(DirectoryFingerprint::of_directory(&root.path().join("tree/z")).is_err());
+        assert!(DirectoryFingerprint::of_directory(&root.path().join("missing")).is_err());
     }
 
     /// Writes until the file system's clock has gone on.
