@@ -1,6 +1,6 @@
 //! Image archives: a tar with an OCI image layout in it, or what `docker save` writes, or both.
 //!
-//! What is written is both ([`write`]): containerd's exporter made that common, and every tool can load it. What is read
+//! What is written is both ([`write()`]): containerd's exporter made that common, and every tool can load it. What is read
 //! may be either. Nothing is unpacked; blobs are read in place.
 
 mod docker;

@@ -42,7 +42,7 @@ pub struct SandboxSpec {
     /// What user 0 may do inside. Other users never have capabilities.
     pub capabilities: Capabilities,
     /// How long the command may take to end after it was asked to, before it is killed. Applies when the caller
-    /// dies or calls [`Running::cancel`](crate::Running::cancel).
+    /// dies or calls [`Signals::cancel`](crate::Signals::cancel).
     pub grace: Duration,
 }
 
