@@ -108,7 +108,7 @@ impl fmt::Debug for Fields {
 
 impl Serialize for Fields {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        raw(self.to_text()).map_err(ser::Error::custom)?.serialize(serializer)
+        RawValue::from_string(self.to_text()).map_err(ser::Error::custom)?.serialize(serializer)
     }
 }
 
@@ -158,10 +158,6 @@ pub(crate) fn members(text: &str) -> serde_json::Result<Vec<Member<'_>>> {
     serde_json::from_str::<Members<'_>>(text).map(|Members(members)| members)
 }
 
-fn raw(text: String) -> serde_json::Result<Box<RawValue>> {
-    RawValue::from_string(text)
-}
-
 /// Gives the fields that a struct knows to what serde derived for it, and puts the others aside.
 pub(crate) struct Sorter<'de, 'other> {
     pub(crate) text: &'de str,
@@ -188,8 +184,8 @@ impl<'de> Deserializer<'de> for Sorter<'de, '_> {
         visitor.visit_map(MapDeserializer::new(known))
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        self.deserialize_map(visitor)
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(de::Error::custom("what is read is no struct"))
     }
 
     serde::forward_to_deserialize_any! {
@@ -234,7 +230,7 @@ pub(crate) use lossless;
 pub(crate) fn with_others(object: Vec<u8>, other: &Fields) -> serde_json::Result<Box<RawValue>> {
     let mut text = String::from_utf8(object).map_err(ser::Error::custom)?;
     other.append_to(&mut text);
-    raw(text)
+    RawValue::from_string(text)
 }
 
 #[cfg(test)]
