@@ -272,6 +272,10 @@ impl ImageStore for Layout {
         Ok(Box::new(self.reader(&reference.familiar(), blob)?))
     }
 
+    fn blob_file(&self, reference: &Reference, blob: &Descriptor) -> Result<Option<File>, StoreError> {
+        self.open_file(&reference.familiar(), blob).map(Some)
+    }
+
     fn write_blob(
         &self,
         _: &Reference,

@@ -59,6 +59,7 @@ pub use manifest::{
     ImageManifest, IndexManifest, InvalidManifest, MANIFEST_LIMIT, Manifest, ManifestContent,
 };
 pub use media_type::{LayerFormat, ManifestFormat, MediaType};
+pub use partial::Download;
 pub use reference::{DOCKER_HUB, InvalidReference, Reference};
 pub use registry::{Registry, RegistryConfig};
 pub use stat_index::StatIndex;

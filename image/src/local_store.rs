@@ -3,7 +3,7 @@
 //! Images stand in it under their full names: `skopeo inspect oci:STORE:docker.io/library/app:latest`.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -194,6 +194,10 @@ impl ImageStore for LocalStore {
         blob: &Descriptor,
     ) -> Result<Box<dyn Read + Send>, StoreError> {
         self.layout.open_blob(reference, blob)
+    }
+
+    fn blob_file(&self, reference: &Reference, blob: &Descriptor) -> Result<Option<File>, StoreError> {
+        self.layout.blob_file(reference, blob)
     }
 
     fn write_blob(

@@ -11,6 +11,65 @@ use crate::blob_file::{FileError, TEMPORARY};
 use crate::verify::unwrap_error;
 use crate::{BlobOpener, Descriptor, Digest, StoreError};
 
+/// A blob that is downloaded into a file which others may read behind the writer. What arrives before the download breaks
+/// stays for the next time, also when it is that of another process.
+pub struct Download {
+    partial: Partial,
+    blob: Descriptor,
+}
+
+impl Download {
+    /// Opens the file for a blob in `directory`, with what has arrived before; `None` while somebody else is downloading it
+    /// into the same directory.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or read.
+    pub fn open(directory: &Path, blob: &Descriptor) -> Result<Option<Self>, StoreError> {
+        let partial = Partial::open(directory, blob)?;
+        Ok(partial.map(|partial| Self { partial, blob: blob.clone() }))
+    }
+
+    /// Another handle of the file, to be read at offsets: the position is that of the writer.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn file(&self) -> Result<File, StoreError> {
+        self.partial.file.try_clone().map_err(StoreError::file(&self.partial.path))
+    }
+
+    /// Downloads what is missing, and tells `arrived` how many bytes are in the file. The error inside is that these are
+    /// not the bytes of the blob; they are kept until [`Download::restart`].
+    ///
+    /// # Errors
+    /// When the download breaks, or the file cannot be written.
+    pub fn run(
+        &mut self,
+        opener: &BlobOpener,
+        arrived: &mut dyn FnMut(u64),
+    ) -> Result<Option<StoreError>, StoreError> {
+        if self.partial.size > 0 {
+            tracing::debug!("the download of {} goes on after {} bytes", self.blob.digest, self.partial.size);
+        }
+        self.partial.attempt(&self.blob, opener, arrived)
+    }
+
+    /// Forgets what has arrived. Nobody may be reading it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn restart(&mut self) -> Result<(), StoreError> {
+        self.partial.restart().map_err(StoreError::file(&self.partial.path))
+    }
+
+    /// Removes the file, which its other handles keep.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(self) -> Result<(), StoreError> {
+        fs::remove_file(&self.partial.path).map_err(StoreError::file(&self.partial.path))
+    }
+}
+
 /// `.longshore-HEX.partial`: the first bytes of a blob. Nobody else writes it while this value lives.
 pub(crate) struct Partial {
     path: PathBuf,
@@ -79,13 +138,13 @@ impl Partial {
         if self.size > 0 {
             tracing::debug!("the download of {} goes on after {} bytes", blob.digest, self.size);
         }
-        let mut failure = match self.attempt(blob, opener)? {
+        let mut failure = match self.attempt(blob, opener, &mut |_| {})? {
             None => return self.finish(name),
             Some(failure) => failure,
         };
         tracing::debug!("{failure}; downloading it once more");
         self.restart().map_err(StoreError::file(&self.path))?;
-        match self.attempt(blob, opener)? {
+        match self.attempt(blob, opener, &mut |_| {})? {
             None => return self.finish(name),
             Some(again) => failure = again,
         }
@@ -94,9 +153,15 @@ impl Partial {
     }
 
     /// Downloads to the end; the error inside is that these are not the right bytes.
-    fn attempt(&mut self, blob: &Descriptor, opener: &BlobOpener) -> Result<Option<StoreError>, StoreError> {
+    fn attempt(
+        &mut self,
+        blob: &Descriptor,
+        opener: &BlobOpener,
+        arrived: &mut dyn FnMut(u64),
+    ) -> Result<Option<StoreError>, StoreError> {
+        arrived(self.size);
         if self.size < blob.size
-            && let Some(failure) = self.fill(blob, opener)?
+            && let Some(failure) = self.fill(blob, opener, arrived)?
         {
             return Ok(Some(failure));
         }
@@ -105,7 +170,12 @@ impl Partial {
         Ok((actual != digest).then_some(StoreError::DigestMismatch { place, digest, actual }))
     }
 
-    fn fill(&mut self, blob: &Descriptor, opener: &BlobOpener) -> Result<Option<StoreError>, StoreError> {
+    fn fill(
+        &mut self,
+        blob: &Descriptor,
+        opener: &BlobOpener,
+        arrived: &mut dyn FnMut(u64),
+    ) -> Result<Option<StoreError>, StoreError> {
         let mut reader = opener.open_from(self.size)?;
         let mut buffer = vec![0; 1 << 20];
         loop {
@@ -124,6 +194,7 @@ impl Partial {
             if self.size > blob.size {
                 break;
             }
+            arrived(self.size);
         }
         let (place, digest) = (self.path.display().to_string(), blob.digest);
         let (expected, actual) = (blob.size, self.size);

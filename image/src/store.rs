@@ -1,6 +1,7 @@
 //! What every place that holds images can do: the local store, a layout, an archive, a registry, a daemon.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -175,6 +176,16 @@ pub trait ImageStore: Send + Sync {
     /// When the blob is not there or cannot be read.
     fn open_blob(&self, reference: &Reference, blob: &Descriptor)
     -> Result<Box<dyn Read + Send>, StoreError>;
+
+    /// The file that holds exactly the blob, where there is one. Its bytes are not verified: [`ImageStore::open_blob`]
+    /// does that.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or is not as long as the blob.
+    fn blob_file(&self, reference: &Reference, blob: &Descriptor) -> Result<Option<File>, StoreError> {
+        let _ = (reference, blob);
+        Ok(None)
+    }
 
     /// The bytes of a blob from an offset on, to go on where a download broke. The reader need not check the digest:
     /// whoever asks has the bytes before the offset, and verifies the whole.

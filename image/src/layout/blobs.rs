@@ -13,7 +13,8 @@ use crate::verify::{VerifiedReader, unwrap_error};
 use crate::{BlobSource, Descriptor, Digest, MANIFEST_LIMIT, Manifest, MediaType, StoreError};
 
 impl Layout {
-    pub(super) fn reader(&self, image: &str, blob: &Descriptor) -> Result<VerifiedReader<File>, StoreError> {
+    /// The file of a blob, which is as long as the blob.
+    pub(super) fn open_file(&self, image: &str, blob: &Descriptor) -> Result<File, StoreError> {
         let path = self.blob_path(blob.digest);
         let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -21,16 +22,21 @@ impl Layout {
             }
             other => other.map_err(StoreError::file(&path))?,
         };
-        let place = path.display().to_string();
-        let metadata = file.metadata().map_err(StoreError::file(&path))?;
-        let actual = metadata.len();
-        if actual != blob.size {
-            let (digest, expected) = (blob.digest, blob.size);
-            return Err(StoreError::SizeMismatch { place, digest, expected, actual });
+        let actual = file.metadata().map_err(StoreError::file(&path))?.len();
+        if actual == blob.size {
+            return Ok(file);
         }
-        let reader = VerifiedReader::new(file, blob, place);
+        let (place, digest, expected) = (path.display().to_string(), blob.digest, blob.size);
+        Err(StoreError::SizeMismatch { place, digest, expected, actual })
+    }
+
+    pub(super) fn reader(&self, image: &str, blob: &Descriptor) -> Result<VerifiedReader<File>, StoreError> {
+        let path = self.blob_path(blob.digest);
+        let file = self.open_file(image, blob)?;
+        let inode = file.metadata().map_err(StoreError::file(&path))?.ino();
+        let reader = VerifiedReader::new(file, blob, path.display().to_string());
         Ok(match self.name {
-            LayoutName::Reference => reader.when_damaged(move || remove_damaged(&path, metadata.ino())),
+            LayoutName::Reference => reader.when_damaged(move || remove_damaged(&path, inode)),
             // The layout of somebody else, who may want to look at it.
             LayoutName::Only | LayoutName::Named(_) => reader,
         })
