@@ -52,6 +52,11 @@ impl Directories {
         self.cache.join("apps/v1")
     }
 
+    /// The unpacked layers of images.
+    pub(crate) fn unpacked(&self) -> PathBuf {
+        self.cache.join("unpacked")
+    }
+
     /// The work directories of builds that run.
     pub(crate) fn builds(&self) -> PathBuf {
         self.cache.join("builds")

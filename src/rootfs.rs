@@ -1,25 +1,37 @@
 //! Root filesystems of images: each layer is unpacked once, into a directory named by its DiffID, and shared by all
 //! sandboxes.
 //!
-//! `unpacked/MAPPING/DIFFID` is complete when it is there: a layer is unpacked beside it and renamed. Owners depend on
-//! how ids are mapped, so each mapping has its own.
+//! `unpacked/MAPPING/DIFFID` is complete, and on the disk, when it is there: a layer is unpacked beside it, synced and
+//! renamed. Owners depend on how ids are mapped, so each mapping has its own.
 
+mod abandoned;
+mod naming;
+mod source;
+mod worker;
+
+use std::collections::VecDeque;
 use std::fmt::Display;
-use std::fs::{File, Permissions};
-use std::io;
+use std::fs::{File, Permissions, TryLockError};
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Context, bail};
-use longshore_image::unpack::{self, OverlayAttribute, Owner, Policy, SpecialFiles, Whiteouts};
-use longshore_image::{Descriptor, DiffId, Image, ImageStore};
-use longshore_sandbox::{
-    IdMapping, Worker, WorkerFailure, WorkerFunction, WorkerInput, give_tree, remove_tree,
-};
+use longshore_image::{Descriptor, DiffId, LocalStore};
+use longshore_sandbox::{IdMapping, give_tree, remove_tree};
 
-/// The worker that unpacks a layer: its table entry for [`longshore_sandbox::init_with`].
-pub(crate) const UNPACK: (&str, WorkerFunction) = ("unpack", unpack_inside);
+use crate::images::FoundImage;
+pub(crate) use abandoned::clear_abandoned_layers;
+use naming::Finished;
+use source::Source;
+use worker::Task;
+pub(crate) use worker::UNPACK;
+
+/// How many layers are unpacked at once while they are downloaded: that waits for the network more than for a processor.
+const DOWNLOADS: usize = 6;
 
 /// The unpacked layers of one user.
 #[derive(Debug, Clone)]
@@ -32,6 +44,25 @@ pub(crate) struct RootFilesystems {
 struct Missing<'a> {
     diff_id: DiffId,
     blob: &'a Descriptor,
+    /// Whether another build was unpacking it when it was its turn, and only that is left to wait for.
+    is_busy: bool,
+}
+
+/// The layers that are to be unpacked, the smallest first, and who reads them.
+struct Work<'a> {
+    found: &'a FoundImage,
+    local: &'a LocalStore,
+    missing: Mutex<VecDeque<Missing<'a>>>,
+}
+
+impl<'a> Work<'a> {
+    fn next(&self) -> Option<Missing<'a>> {
+        self.missing().pop_back()
+    }
+
+    fn missing(&self) -> std::sync::MutexGuard<'_, VecDeque<Missing<'a>>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl RootFilesystems {
@@ -40,18 +71,19 @@ impl RootFilesystems {
         Self { directory: directory.join(mapping.name()), mapping }
     }
 
-    /// The directories of the layers of an image, lowest first. What is not unpacked yet is read from `store`. `name` is
-    /// what people call the image.
+    /// The directories of the layers of an image, lowest first. What is not unpacked yet is read
+    /// from where the image was found, or from the local store. `name` is what people call the image.
     ///
     /// # Errors
     /// When a layer cannot be read or written, is not the one that the configuration names, or user namespaces are
     /// forbidden.
     pub(crate) fn layers(
         &self,
-        store: &dyn ImageStore,
-        image: &Image,
+        found: &FoundImage,
+        local: &LocalStore,
         name: &dyn Display,
     ) -> anyhow::Result<Vec<PathBuf>> {
+        let image = &found.image;
         let blobs = image
             .manifest
             .as_image()
@@ -72,12 +104,12 @@ impl RootFilesystems {
         let mut missing: Vec<Missing<'_>> = Vec::new();
         for (&diff_id, blob) in diff_ids.iter().zip(blobs) {
             if !self.path(diff_id).exists() && !missing.iter().any(|other| other.diff_id == diff_id) {
-                missing.push(Missing { diff_id, blob });
+                missing.push(Missing { diff_id, blob, is_busy: false });
             }
         }
         if !missing.is_empty() {
             tracing::info!("Unpacking {} of {} layers of {name}", missing.len(), blobs.len());
-            self.unpack_all(store, image, missing).with_context(|| format!("cannot unpack `{name}`"))?;
+            self.unpack_all(found, local, missing).with_context(|| format!("cannot unpack `{name}`"))?;
         }
         Ok(diff_ids.into_iter().map(|diff_id| self.path(diff_id)).collect())
     }
@@ -86,122 +118,122 @@ impl RootFilesystems {
         self.directory.join(diff_id.hex())
     }
 
-    /// Unpacks layers side by side, the largest first.
+    /// Unpacks layers side by side, the largest first, and gives them their names.
     fn unpack_all(
         &self,
-        store: &dyn ImageStore,
-        image: &Image,
+        found: &FoundImage,
+        local: &LocalStore,
         mut missing: Vec<Missing<'_>>,
     ) -> anyhow::Result<()> {
         // Only its owner comes in: the layers are opened before the sandbox becomes somebody else.
         fs_err::create_dir_all(&self.directory)?;
         fs_err::set_permissions(&self.directory, Permissions::from_mode(0o700))?;
         missing.sort_by_key(|layer| layer.blob.size);
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
-        let queue = Mutex::new(missing);
-        let next = || queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
-        std::thread::scope(|scope| {
+        let threads = threads(found, &missing);
+        let work = Work { found, local, missing: Mutex::new(missing.into()) };
+        let (sender, finished) = mpsc::channel();
+        let work_off = |sender: Sender<Finished>| {
+            while let Some(layer) = work.next() {
+                if let Err(error) = self.unpack_next(&work, &layer, &sender) {
+                    // What others have begun is of use for the next build.
+                    work.missing().clear();
+                    return Err(error.context(format!("cannot unpack the layer {}", layer.blob.digest)));
+                }
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let naming = scope.spawn(move || naming::name(&self.directory, &finished));
             let workers: Vec<_> = (0..threads)
                 .map(|_| {
-                    scope.spawn(|| {
-                        while let Some(layer) = next() {
-                            self.unpack(store, image, &layer)
-                                .with_context(|| format!("cannot unpack the layer {}", layer.blob.digest))?;
-                        }
-                        anyhow::Ok(())
-                    })
+                    let sender = sender.clone();
+                    scope.spawn(move || work_off(sender))
                 })
                 .collect();
-            workers.into_iter().try_for_each(|worker| {
-                worker.join().unwrap_or_else(|_| bail!("a thread that unpacks failed"))
-            })
+            drop(sender);
+            let all = workers
+                .into_iter()
+                .chain(std::iter::once(naming))
+                .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread that unpacks failed")));
+            // All are waited for.
+            all.fold(Ok(()), anyhow::Result::and)
         })
     }
 
-    fn unpack(&self, store: &dyn ImageStore, image: &Image, layer: &Missing<'_>) -> anyhow::Result<()> {
-        let target = self.path(layer.diff_id);
-        let _lock = self.lock(layer.diff_id)?;
-        if target.exists() {
+    /// Unpacks a layer, or waits for the other build that does.
+    fn unpack_next<'a>(
+        &self,
+        work: &Work<'a>,
+        layer: &Missing<'a>,
+        finished: &Sender<Finished>,
+    ) -> anyhow::Result<()> {
+        let Missing { diff_id, blob, is_busy } = *layer;
+        let Some(lock) = self.lock(diff_id, is_busy)? else {
+            work.missing().push_front(Missing { diff_id, blob, is_busy: true });
+            return Ok(());
+        };
+        let name = self.path(diff_id);
+        if name.exists() {
             return Ok(());
         }
-        let partial = target.with_extension("partial");
+        let partial = name.with_extension("partial");
         remove_tree(&partial)?;
-        fs_err::create_dir(&partial)?;
-        fs_err::set_permissions(&partial, Permissions::from_mode(0o755))?;
-        give_tree(&partial, &self.mapping, 0, 0)?;
-        let unpacked = self.unpack_into(store, image, layer, &partial);
-        if unpacked.is_err() {
-            remove_tree(&partial)?;
-        }
-        unpacked?;
-        fs_err::rename(&partial, &target)?;
+        // From here on it is removed again, whatever fails.
+        let unpacked = Finished::new(partial, name, lock);
+        self.unpack(work, layer, unpacked.directory())?;
+        // Should the other end be gone, it has failed, and says so.
+        let _ = finished.send(unpacked);
         Ok(())
     }
 
-    /// Starts the worker and gives it the blob, whose digest the store verifies as it is read.
-    fn unpack_into(
-        &self,
-        store: &dyn ImageStore,
-        image: &Image,
-        layer: &Missing<'_>,
-        directory: &Path,
-    ) -> anyhow::Result<()> {
-        let mut blob = store.open_blob(&image.reference, layer.blob)?;
-        let directory = fs_err::File::open(directory)?;
-        let (reader, mut writer) = io::pipe()?;
-        std::thread::scope(|scope| {
-            let copying = scope.spawn(move || io::copy(&mut blob, &mut writer));
-            let worker = Worker::new(UNPACK.0)
-                .argument(layer.diff_id.to_string())
-                .argument(if self.mapping.is_single() { "ignore" } else { "keep" })
-                .descriptor(&reader)
-                .descriptor(directory.file());
-            let unpacked = worker.run(&self.mapping);
-            drop(reader);
-            let copied =
-                copying.join().unwrap_or_else(|_| Err(io::Error::other("the copying thread failed")));
-            match copied {
-                // The worker stopped reading; it says why.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                copied => drop(copied?),
+    /// Unpacks a layer into a new directory. One that arrives damaged is asked for once more.
+    fn unpack(&self, work: &Work<'_>, layer: &Missing<'_>, directory: &Path) -> anyhow::Result<()> {
+        let Missing { diff_id, blob, .. } = *layer;
+        let mut opened = self.make(directory)?;
+        let mut source = Source::find(work.found, work.local, blob, &self.directory)?;
+        loop {
+            let file = source.file()?;
+            let task = Task { diff_id, blob, file: &file, directory: &opened, mapping: &self.mapping };
+            match worker::unpack(task, |arrival| source.arrive(arrival)) {
+                (Ok(()), unpacked) => return source.end(unpacked),
+                // When both fail, the blob is to blame.
+                (Err(failure), _) => source = source.after(failure)?,
             }
-            unpacked?;
-            anyhow::Ok(())
-        })
+            remove_tree(directory)?;
+            opened = self.make(directory)?;
+        }
     }
 
-    /// Keeps other builds from unpacking the same layer meanwhile.
-    fn lock(&self, diff_id: DiffId) -> anyhow::Result<File> {
+    /// Makes the directory of a layer, which belongs to root of the sandbox.
+    fn make(&self, directory: &Path) -> anyhow::Result<File> {
+        fs_err::create_dir(directory)?;
+        fs_err::set_permissions(directory, Permissions::from_mode(0o755))?;
+        give_tree(directory, &self.mapping, 0, 0)?;
+        Ok(fs_err::File::open(directory)?.into())
+    }
+
+    /// Keeps other builds from unpacking the same layer meanwhile; `None` while another one does, unless it is waited for.
+    fn lock(&self, diff_id: DiffId, waits: bool) -> anyhow::Result<Option<File>> {
         let path = self.directory.join(format!("{}.lock", diff_id.hex()));
-        let lock = fs_err::File::create(&path)?;
-        if lock.file().try_lock().is_err() {
-            tracing::info!("Waiting for another build to unpack the layer {diff_id}");
-            lock.file().lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        let lock = File::from(fs_err::File::create(&path)?);
+        match lock.try_lock() {
+            Ok(()) => return Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) if !waits => return Ok(None),
+            Err(_) => {}
         }
-        Ok(lock.into_parts().0)
+        tracing::info!("Waiting for another build to unpack the layer {diff_id}");
+        lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(Some(lock))
     }
 }
 
-/// The worker: unpacks the layer that comes through the first descriptor into the directory that the second one is.
-fn unpack_inside(input: WorkerInput) -> Result<String, WorkerFailure> {
-    let (Ok([reader, directory]), [diff_id, owner]) =
-        (<[_; 2]>::try_from(input.descriptors), input.arguments.as_slice())
-    else {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
+/// How many layers are unpacked at once.
+fn threads(found: &FoundImage, missing: &[Missing<'_>]) -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let is_file = |layer: &Missing<'_>| {
+        found.store.blob_file(&found.image.reference, layer.blob).is_ok_and(|file| file.is_some())
     };
-    let diff_id: DiffId = diff_id.to_string_lossy().parse()?;
-    let policy = Policy {
-        owner: if owner == "keep" { Owner::Keep } else { Owner::Ignore },
-        whiteouts: Whiteouts::Overlay(OverlayAttribute::User),
-        special_files: SpecialFiles::Skip,
-        // Nothing in a sandbox gains by them, and with a single id they would be the caller's own for everybody else.
-        set_id: false,
-        ..Policy::rootfs(Owner::Ignore)
-    }
-    .expecting(diff_id);
-    let mut blob = File::from(reader);
-    unpack::apply(&mut blob, std::os::fd::AsFd::as_fd(&directory), &policy)?;
-    // What follows the last member of the blob still has to be read: its digest is verified on the other side.
-    io::copy(&mut blob, &mut io::sink())?;
-    Ok(String::new())
+    // Those that wait for the network leave the processors to the others.
+    let at_once = if missing.first().is_some_and(is_file) { processors } else { processors.max(DOWNLOADS) };
+    at_once.min(missing.len())
 }

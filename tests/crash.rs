@@ -144,14 +144,14 @@ fn is_temporary(path: &Path) -> bool {
 }
 
 /// The numbers of the calls that are tried, out of `count`: all, or at most `few`, evenly.
-fn points(count: usize, few: usize) -> Vec<usize> {
+pub(crate) fn points(count: usize, few: usize) -> Vec<usize> {
     if std::env::var_os("LONGSHORE_TEST_ALL_POINTS").is_some() || count <= few {
         return (0..count).collect();
     }
     (0..few).map(|index| index * count / few).collect()
 }
 
-fn describe(faulted: &Faulted, point: usize) -> String {
+pub(crate) fn describe(faulted: &Faulted, point: usize) -> String {
     let before = |call: &Call| format!("{} {} {:?}", call.name, call.path.display(), call.new_path);
     format!("before call {point}, {}", faulted.calls.get(point).map_or_else(String::new, before))
 }
@@ -437,7 +437,7 @@ fn row_43_a_small_file_system_that_is_full() {
     drop(unmount);
 }
 
-struct Unmount(PathBuf);
+pub(crate) struct Unmount(pub(crate) PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {
@@ -446,7 +446,7 @@ impl Drop for Unmount {
 }
 
 /// Bytes that cannot be compressed, the same every time.
-fn random(count: usize) -> Vec<u8> {
+pub(crate) fn random(count: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
         state ^= state << 13;

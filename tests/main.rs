@@ -31,3 +31,5 @@ mod round_trips;
 mod run;
 mod run_image_update;
 mod surroundings;
+#[cfg(target_arch = "x86_64")]
+mod unpacking;

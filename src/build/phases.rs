@@ -14,7 +14,7 @@ use longshore_cnb::lifecycle_metadata::RunImageNames;
 use longshore_cnb::run::Run;
 use longshore_cnb::toml_file;
 use longshore_image::layer::{Ownership, ParentOwnership};
-use longshore_image::{BlobSink, ImageStore, Platform, Reference, StatIndex};
+use longshore_image::{BlobSink, ImageStore, LocalStore, Platform, Reference, StatIndex};
 use longshore_lifecycle::analyze::{AnalyzeInput, analyze};
 use longshore_lifecycle::cache::{LockedCache, TreeCache, Trust};
 use longshore_lifecycle::export::{
@@ -84,7 +84,7 @@ pub(crate) fn build(
         cache: TreeCache::new(cache, layers, ownership, trust)?,
         ownership,
         launcher: programs::launcher(directories)?,
-        local_blobs: images.local().sink(),
+        local: Arc::clone(images.local()),
         sink: if request.publish { BlobSink::scratch(work.blobs()) } else { images.local().sink() },
         work: &work,
     };
@@ -146,16 +146,15 @@ struct Build<'a> {
     index: PathBuf,
     launcher: PathBuf,
     sink: BlobSink,
-    /// The blobs of the local store.
-    local_blobs: BlobSink,
+    local: Arc<LocalStore>,
     work: &'a WorkDirectory,
 }
 
 impl Build<'_> {
     fn run(&self, builder: &FoundImage, directories: &Directories) -> anyhow::Result<BuiltImage> {
         let analyzed = timed("ANALYZING", || self.analyze())?;
-        let unpacked = RootFilesystems::new(&directories.cache.join("unpacked"), self.mapping);
-        let layers = unpacked.layers(builder.store.as_ref(), &builder.image, &self.request.builder)?;
+        let unpacked = RootFilesystems::new(&directories.unpacked(), self.mapping);
+        let layers = unpacked.layers(builder, &self.local, &self.request.builder)?;
         let mut user = find_user(&self.builder.uid.to_string(), &layers)?;
         user.gid = self.builder.gid;
         let container = BuildContainer {
@@ -279,7 +278,7 @@ impl Build<'_> {
             run_images: Arc::clone(&self.run_image_store),
             identify: Identify::ByDigest,
             sink: self.sink.clone(),
-            kept_blobs: self.request.publish.then(|| self.local_blobs.clone()),
+            kept_blobs: self.request.publish.then(|| self.local.sink()),
             index: Some(index),
         })?;
         Ok(exported)

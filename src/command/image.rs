@@ -19,6 +19,7 @@ use crate::build::clear_abandoned;
 use crate::directories::Directories;
 use crate::images::Images;
 use crate::output;
+use crate::rootfs::clear_abandoned_layers;
 use crate::settings::Settings;
 
 /// Blobs that were written lately may belong to a build that has not named its image yet.
@@ -163,6 +164,7 @@ fn prune(images: &Images, grace: Duration) -> anyhow::Result<()> {
 
 fn prune_caches(directories: &Directories, arguments: &PruneArguments) -> anyhow::Result<()> {
     clear_abandoned(&directories.builds())?;
+    clear_abandoned_layers(&directories.unpacked(), GRACE)?;
     let age = Duration::from_secs(arguments.cache_age.saturating_mul(24 * 60 * 60));
     let size = arguments.cache_size.saturating_mul(1_000_000_000);
     let collected = cache::collect(&directories.app_caches(), age, size)?;

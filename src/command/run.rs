@@ -57,8 +57,8 @@ pub(crate) fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let policy = arguments.pull_policy.or(settings.pull_policy).unwrap_or_default();
     let found = images.get(&arguments.image, &Platform::host(), policy, "image")?;
 
-    let cache = RootFilesystems::new(&directories.cache.join("unpacked"), IdMapping::detect(0, 0));
-    let layers = cache.layers(found.store.as_ref(), &found.image, &arguments.image)?;
+    let cache = RootFilesystems::new(&directories.unpacked(), IdMapping::detect(0, 0));
+    let layers = cache.layers(&found, images.local(), &arguments.image)?;
     let user = find_user(found.image.config.user(), &layers)?;
     let process = arguments.process.clone();
     let options = options(arguments)?;

@@ -1,0 +1,299 @@
+//! Layers of images on their way from a registry into sandboxes: each once, only those that are needed, and nothing that
+//! is not whole, whatever happens meanwhile.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use longshore_test_support::fault::{self, Call, Fault as Interruption, Faulted};
+use longshore_test_support::layout::{Layout, digest};
+use longshore_test_support::registry::{Fault, FaultyRegistry};
+use longshore_test_support::tiny::{TinyBuilder, web_buildpack};
+use longshore_test_support::{Outcome, TestEnvironment, skopeo};
+use serde_json::{Value, json};
+
+use crate::LONGSHORE;
+use crate::crash::{Unmount, describe, points, random};
+
+/// A registry with a builder, and a machine that has nothing of it.
+struct Machine {
+    registry: FaultyRegistry,
+    environment: TestEnvironment,
+}
+
+impl Machine {
+    fn new(builder: &TinyBuilder) -> Self {
+        let machine =
+            Self { registry: FaultyRegistry::start([]), environment: TestEnvironment::new(LONGSHORE) };
+        let folder = tempfile::tempdir().unwrap();
+        builder.write_builder(&Layout::open(folder.path()), "builder");
+        let source = format!("oci:{}:builder", folder.path().display());
+        skopeo::copy(&source, &format!("docker://{}", machine.builder()));
+        builder.write_run_image(&Layout::open(&machine.environment.store()), &builder.run_image);
+        machine.environment.hand_over();
+        machine
+    }
+
+    fn tiny() -> Self {
+        Self::new(&TinyBuilder::new(vec![web_buildpack()]))
+    }
+
+    fn builder(&self) -> String {
+        format!("{}/builder:1", self.registry.host())
+    }
+
+    /// The configuration is read before anything goes wrong: it has retries of its own.
+    fn read_configuration(&self) {
+        let name = format!("docker://{}", self.builder());
+        self.environment.longshore(&["image", "inspect", &name]).success();
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.environment.command();
+        command.args(["run", &self.builder(), "--", "cat", "/etc/os-release"]);
+        command
+    }
+
+    fn run(&self) -> Outcome {
+        Outcome::of(&mut self.command())
+    }
+
+    fn run_with(&self, interruption: Interruption) -> Faulted {
+        let folder = fs::canonicalize(self.environment.path(".")).unwrap();
+        fault::run(&self.command(), &folder, interruption)
+    }
+
+    fn manifest(&self) -> Value {
+        serde_json::from_slice(&self.registry.manifest("builder", "1").unwrap()).unwrap()
+    }
+
+    fn configuration(&self) -> Value {
+        let name = self.manifest()["config"]["digest"].as_str().unwrap().to_owned();
+        serde_json::from_slice(&self.registry.blob("builder", &name).unwrap()).unwrap()
+    }
+
+    /// Puts another configuration in the builder's place.
+    fn configure(&self, configuration: &Value) {
+        let mut manifest = self.manifest();
+        let bytes = configuration.to_string();
+        manifest["config"]["digest"] = json!(self.registry.put_blob("builder", bytes.as_bytes()));
+        manifest["config"]["size"] = json!(bytes.len());
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        self.registry.put_manifest("builder", "1", media_type, manifest.to_string().as_bytes());
+    }
+
+    /// Digests and DiffIDs of the builder's layers.
+    fn layers(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let (manifest, configuration) = (self.manifest(), self.configuration());
+        let blobs = manifest["layers"].as_array().unwrap().iter().map(|layer| text(&layer["digest"]));
+        blobs.zip(configuration["rootfs"]["diff_ids"].as_array().unwrap().iter().map(text)).collect()
+    }
+
+    fn downloads(&self, digest: &str) -> usize {
+        self.registry.requests_of("GET", &format!("/blobs/{digest}")).len()
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.environment.path("cache/longshore/unpacked")
+    }
+
+    /// The only folder of unpacked layers.
+    fn unpacked(&self) -> PathBuf {
+        fs::read_dir(self.cache()).unwrap().next().unwrap().unwrap().path()
+    }
+
+    /// What is in it, beside locks.
+    fn names(&self) -> BTreeSet<String> {
+        let names = fs::read_dir(self.unpacked()).unwrap();
+        let names = names.map(|child| child.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !name.ends_with(".lock")).collect()
+    }
+
+    /// All layers are there, with the content of those in `expected`, and nothing else.
+    fn verify(&self, expected: &Path, when: &str) {
+        let layers = self.layers();
+        let diff_ids: BTreeSet<_> =
+            layers.iter().map(|(_, diff_id)| diff_id.trim_start_matches("sha256:").to_owned()).collect();
+        assert_eq!(self.names(), diff_ids, "{when}");
+        let mut diff = Command::new("diff");
+        diff.args(["-r", "--no-dereference", "-x", "*.lock"]).arg(expected).arg(self.unpacked());
+        let diff = Outcome::of(&mut diff);
+        assert_eq!(diff.code, Some(0), "{when}\n{}", diff.stdout);
+    }
+}
+
+#[test]
+fn row_31_layers_are_unpacked_while_their_downloads_break_and_go_on() {
+    let whole = Machine::tiny();
+    whole.run().success().says("ID=tiny");
+    let machine = Machine::tiny();
+    machine.read_configuration();
+    machine.registry.set_faults([Fault::CutDownload { after: 300_000, times: 8 }]);
+    machine.run().success().says("ID=tiny");
+    let resumed = machine.registry.requests_of("GET", "/blobs/");
+    assert!(resumed.iter().filter(|request| request.range.is_some()).count() > 1, "{resumed:#?}");
+    machine.verify(&whole.unpacked(), "after some cuts");
+    // Unpacked layers are all that is kept, and nobody asks for their blobs again.
+    assert_eq!(fs::read_dir(machine.environment.store().join("blobs/sha256")).unwrap().count(), 3);
+    let before = machine.registry.requests_of("GET", "/blobs/").len();
+    machine.run().success().does_not_say("Unpacking");
+    assert_eq!(machine.registry.requests_of("GET", "/blobs/").len(), before);
+}
+
+#[test]
+fn row_14_damaged_layers_are_downloaded_and_unpacked_once_more_and_not_kept() {
+    let whole = Machine::tiny();
+    whole.run().success();
+    for (times, is_good) in [(1, true), (100, false)] {
+        let machine = Machine::tiny();
+        machine.read_configuration();
+        machine.registry.set_faults([Fault::FlipsBits { times }]);
+        if is_good {
+            machine.run().success();
+        } else {
+            machine.run().fails_with(1).says("cannot unpack the layer sha256:").says("its digest is");
+            assert_eq!(machine.names(), BTreeSet::new());
+            machine.registry.set_faults([]);
+            machine.run().success();
+        }
+        machine.verify(&whole.unpacked(), "after damage");
+    }
+}
+
+#[test]
+fn row_14_a_layer_of_another_diff_id_is_not_kept() {
+    let machine = Machine::tiny();
+    let good = machine.configuration();
+    let mut configuration = good.clone();
+    let other = digest(b"another");
+    configuration["rootfs"]["diff_ids"][1] = json!(other);
+    machine.configure(&configuration);
+    machine.run().fails_with(1).says(&other);
+    assert!(!machine.names().iter().any(|name| name.contains("partial")), "{:?}", machine.names());
+    assert!(!machine.names().contains(other.trim_start_matches("sha256:")));
+    machine.configure(&good);
+    machine.run().success();
+}
+
+/// A local store that has the blob, from another image, spares the download; when it is damaged, it does not.
+#[test]
+fn row_14_blobs_of_the_local_store_are_used_unless_they_are_damaged() {
+    for is_damaged in [false, true] {
+        let machine = Machine::tiny();
+        TinyBuilder::new(vec![web_buildpack()])
+            .write_builder(&Layout::open(&machine.environment.store()), "docker.io/library/other:latest");
+        machine.environment.hand_over();
+        let base = &machine.layers()[0].0;
+        let blob = machine.environment.store().join("blobs").join(base.replace(':', "/"));
+        // Skopeo has copied it as it is.
+        let mut bytes = fs::read(&blob).unwrap();
+        if is_damaged {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(&blob, bytes).unwrap();
+        }
+        machine.run().success().says("ID=tiny");
+        assert_eq!(machine.downloads(base), usize::from(is_damaged));
+        assert_eq!(machine.names().len(), machine.layers().len());
+    }
+}
+
+#[test]
+fn row_37_a_run_that_is_killed_while_it_pulls_is_made_good_by_the_next_one() {
+    let whole = Machine::tiny();
+    let calls = whole.run_with(Interruption::None);
+    assert_eq!(calls.code, Some(0), "{}", calls.stderr);
+    let mut resumed = 0;
+    for point in points(calls.calls.len(), 25) {
+        let machine = Machine::tiny();
+        let when = describe(&machine.run_with(Interruption::KillBefore(point)), point);
+        machine.environment.longshore(&["image", "prune"]).success();
+        machine.run().success().says("ID=tiny");
+        machine.verify(&whole.unpacked(), &when);
+        resumed +=
+            machine.registry.requests_of("GET", "/blobs/").iter().filter(|it| it.range.is_some()).count();
+    }
+    assert!(resumed > 0, "what had arrived is not downloaded again");
+}
+
+#[test]
+fn row_43_a_disk_that_is_full_while_layers_are_pulled_leaves_nothing() {
+    let whole = Machine::tiny();
+    let calls = whole.run_with(Interruption::None).calls;
+    for point in points(calls.len(), 20) {
+        let machine = Machine::tiny();
+        let full = machine.run_with(Interruption::FullFrom(point));
+        let when = describe(&full, point);
+        assert!(full.code.is_some() && !full.stderr.contains("panicked"), "{when}\n{}", full.stderr);
+        if full.code != Some(0) {
+            assert!(full.stderr.contains("No space left on device"), "{when}\n{}", full.stderr);
+            let has_names =
+                machine.cache().exists() && fs::read_dir(machine.cache()).unwrap().next().is_some();
+            let names = if has_names { machine.names() } else { BTreeSet::new() };
+            assert!(names.iter().all(|name| name.len() == 64), "{when}: {names:?}");
+        }
+        machine.run().success();
+        machine.verify(&whole.unpacked(), &when);
+    }
+}
+
+/// The same without pretending: the layers do not fit, as blobs or as files.
+#[test]
+fn row_43_a_small_file_system_that_is_full_of_layers() {
+    for (size, noise) in [("size=1m", 0), ("size=8m", 6 << 20)] {
+        let mut buildpack = web_buildpack();
+        buildpack.build.push_str(&format!("\n# {}", hex(&random(noise))));
+        let machine = Machine::new(&TinyBuilder::new(vec![buildpack]));
+        fs::create_dir_all(machine.cache()).unwrap();
+        let mount = ["-t", "tmpfs", "-o", size, "tmpfs"];
+        Outcome::of(Command::new("mount").args(mount).arg(machine.cache())).success();
+        let unmount = Unmount(machine.cache());
+        machine.run().fails_with(1).says("No space left on device");
+        let names = machine.names();
+        assert!(names.iter().all(|name| name.len() == 64), "{names:?}");
+        drop(unmount);
+        machine.run().success();
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A name that is on the disk means a layer that is. The worker's calls are not seen, but it has ended when the blob that
+/// it read is removed.
+#[test]
+fn row_38_unpacked_layers_are_on_the_disk_before_they_are_named() {
+    let machine = Machine::tiny();
+    let calls = machine.run_with(Interruption::None).calls;
+    let unpacked = fs::canonicalize(machine.unpacked()).unwrap();
+    let position = |from: usize, is_meant: &dyn Fn(&Call) -> bool| {
+        calls[from..].iter().position(is_meant).map(|index| from + index)
+    };
+    for (blob, diff_id) in machine.layers() {
+        let hex = |digest: &str| digest.trim_start_matches("sha256:").to_owned();
+        let download = unpacked.join(format!(".longshore-{}.partial", hex(&blob)));
+        let name = unpacked.join(hex(&diff_id));
+        let done = position(0, &|call| call.name == "remove" && call.path == download).unwrap();
+        let synced = position(done, &|call| call.name == "sync" && call.path == unpacked).unwrap();
+        let named = position(0, &|call| call.new_path.as_ref() == Some(&name)).unwrap();
+        assert!(synced < named, "{blob}: unpacked {done}, synced {synced}, named {named}");
+    }
+    // What is unpacked costs no sync.
+    let again = machine.run_with(Interruption::None).calls;
+    assert!(!again.iter().any(|call| call.name == "sync" && call.path.starts_with(&unpacked)), "{again:?}");
+}
+
+#[test]
+fn row_40_builds_at_once_pull_each_layer_once() {
+    let machine = Machine::tiny();
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..3).map(|_| scope.spawn(|| machine.run())).collect();
+        runs.into_iter().for_each(|run| drop(run.join().unwrap().success().says("ID=tiny")));
+    });
+    for (digest, _) in machine.layers() {
+        assert_eq!(machine.downloads(&digest), 1, "{digest}");
+    }
+}
