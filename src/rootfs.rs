@@ -9,7 +9,7 @@ mod naming;
 mod source;
 mod worker;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Display;
 use std::fs::{File, Permissions, TryLockError};
 
@@ -71,7 +71,7 @@ impl RootFilesystems {
         Self { directory: directory.join(mapping.name()), mapping }
     }
 
-    /// The directories of the layers of an image, lowest first. What is not unpacked yet is read
+    /// The directories of the layers of an image without those in `spared`, lowest first. What is not unpacked yet is read
     /// from where the image was found, or from the local store. `name` is what people call the image.
     ///
     /// # Errors
@@ -82,6 +82,7 @@ impl RootFilesystems {
         found: &FoundImage,
         local: &LocalStore,
         name: &dyn Display,
+        spared: &BTreeSet<DiffId>,
     ) -> anyhow::Result<Vec<PathBuf>> {
         let image = &found.image;
         let blobs = image
@@ -89,7 +90,7 @@ impl RootFilesystems {
             .as_image()
             .map(|manifest| manifest.layers.as_slice())
             .with_context(|| format!("`{name}` is an index and not an image"))?;
-        let diff_ids = image.config.diff_ids();
+        let mut diff_ids = image.config.diff_ids();
         if blobs.is_empty() {
             // Some programs keep other things than file systems in such images. Nothing can be mounted of no layers.
             bail!("the image `{name}` has no layers, so there is nothing in it to run");
@@ -103,7 +104,8 @@ impl RootFilesystems {
         }
         let mut missing: Vec<Missing<'_>> = Vec::new();
         for (&diff_id, blob) in diff_ids.iter().zip(blobs) {
-            if !self.path(diff_id).exists() && !missing.iter().any(|other| other.diff_id == diff_id) {
+            let is_known = spared.contains(&diff_id) || self.path(diff_id).exists();
+            if !is_known && !missing.iter().any(|other| other.diff_id == diff_id) {
                 missing.push(Missing { diff_id, blob, is_busy: false });
             }
         }
@@ -111,6 +113,7 @@ impl RootFilesystems {
             tracing::info!("Unpacking {} of {} layers of {name}", missing.len(), blobs.len());
             self.unpack_all(found, local, missing).with_context(|| format!("cannot unpack `{name}`"))?;
         }
+        diff_ids.retain(|diff_id| !spared.contains(diff_id));
         Ok(diff_ids.into_iter().map(|diff_id| self.path(diff_id)).collect())
     }
 

@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use longshore_test_support::buildpack::ShellBuildpack;
 use longshore_test_support::fault::{self, Call, Fault as Interruption, Faulted};
-use longshore_test_support::layout::{Layout, digest};
+use longshore_test_support::layout::{Files, Layout, digest, gzip};
 use longshore_test_support::registry::{Fault, FaultyRegistry};
-use longshore_test_support::tiny::{TinyBuilder, web_buildpack};
+use longshore_test_support::tiny::{TinyBuilder, web_app, web_buildpack};
 use longshore_test_support::{Outcome, TestEnvironment, skopeo};
 use serde_json::{Value, json};
 
@@ -32,6 +33,7 @@ impl Machine {
         skopeo::copy(&source, &format!("docker://{}", machine.builder()));
         builder.write_run_image(&Layout::open(&machine.environment.store()), &builder.run_image);
         machine.environment.hand_over();
+        web_app(&machine.environment.path("app"), "hello\n");
         machine
     }
 
@@ -57,6 +59,11 @@ impl Machine {
 
     fn run(&self) -> Outcome {
         Outcome::of(&mut self.command())
+    }
+
+    fn build(&self, more: &[&str]) -> Outcome {
+        let build = ["build", "web", "--path", "app", "--builder", &self.builder()];
+        self.environment.longshore(&[&build[..], more].concat())
     }
 
     fn run_with(&self, interruption: Interruption) -> Faulted {
@@ -296,4 +303,58 @@ fn row_40_builds_at_once_pull_each_layer_once() {
     for (digest, _) in machine.layers() {
         assert_eq!(machine.downloads(&digest), 1, "{digest}");
     }
+}
+
+/// A builder with a buildpack that no group of its order has.
+fn with_another() -> TinyBuilder {
+    let another = ShellBuildpack::new("test/another", "echo another");
+    let order = TinyBuilder::new(vec![web_buildpack()]).order;
+    TinyBuilder { order, ..TinyBuilder::new(vec![another, web_buildpack()]) }
+}
+
+#[test]
+fn layers_of_buildpacks_that_the_order_does_not_reach_are_not_pulled() {
+    let plain = Machine::tiny();
+    plain.build(&[]).success();
+    let machine = Machine::new(&with_another());
+    let [_, _, another, web] = &machine.layers()[..] else { panic!("four layers") };
+    machine.build(&[]).success().does_not_say("another");
+    assert_eq!((machine.downloads(&another.0), machine.downloads(&web.0)), (0, 1));
+    assert_eq!(machine.names().len(), 3);
+    assert_eq!(machine.environment.digest("web"), plain.environment.digest("web"));
+    // Another order, other layers.
+    machine.build(&["--pre-buildpack", "test/another@1.0.0"]).success().says("another");
+    assert_eq!((machine.downloads(&another.0), machine.names().len()), (1, 4));
+    // It is there now, and still not part of the sandbox.
+    let look = ShellBuildpack::new("test/look", "ls /cnb/buildpacks");
+    look.write(&machine.environment.path("look"));
+    let listed = machine.build(&["--pre-buildpack", "look"]).success();
+    listed.says("test_web").does_not_say("test_another");
+}
+
+#[test]
+fn a_builder_whose_files_say_more_than_its_labels_is_whole() {
+    let machine = Machine::new(&with_another());
+    let [_, _, another, _] = &machine.layers()[..] else { panic!("four layers") };
+    // A layer on top with another order.
+    let entry = |id: &str| format!("[[order.group]]\nid = \"{id}\"\nversion = \"1.0.0\"\n");
+    let order = format!("[[order]]\n{}{}", entry("test/another"), entry("test/web"));
+    let mut files = Files::default();
+    files.folder("cnb", 0o755, (0, 0)).file("cnb/order.toml", 0o644, order);
+    let layer = files.archive();
+    let (blob, mut configuration) = (gzip(&layer), machine.configuration());
+    configuration["rootfs"]["diff_ids"].as_array_mut().unwrap().push(json!(digest(&layer)));
+    let mut manifest = machine.manifest();
+    manifest["layers"].as_array_mut().unwrap().push(json!({
+        "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+        "digest": machine.registry.put_blob("builder", &blob),
+        "size": blob.len(),
+    }));
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    machine.registry.put_manifest("builder", "1", media_type, manifest.to_string().as_bytes());
+    machine.configure(&configuration);
+    machine.build(&[]).success().says("another");
+    assert_eq!(machine.downloads(&another.0), 1);
+    // An order of the user's is not that of the file.
+    machine.build(&["--buildpack", "test/web@1.0.0"]).success().does_not_say("another");
 }

@@ -1,5 +1,6 @@
 //! The phases in order, and what goes from one to the next.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use longshore_cnb::lifecycle_metadata::RunImageNames;
 use longshore_cnb::run::Run;
 use longshore_cnb::toml_file;
 use longshore_image::layer::{Ownership, ParentOwnership};
-use longshore_image::{BlobSink, ImageStore, LocalStore, Platform, Reference, StatIndex};
+use longshore_image::{BlobSink, DiffId, ImageStore, LocalStore, Platform, Reference, StatIndex};
 use longshore_lifecycle::analyze::{AnalyzeInput, analyze};
 use longshore_lifecycle::cache::{LockedCache, TreeCache, Trust};
 use longshore_lifecycle::export::{
@@ -30,7 +31,7 @@ use super::modules::{self, Selection, Wanted};
 use super::request::{BuildRequest, BuiltImage};
 use super::work_directory::WorkDirectory;
 use super::{app, names};
-use crate::builder::BuilderImage;
+use crate::builder::{BuilderImage, Needs};
 use crate::container::find_user;
 use crate::directories::Directories;
 use crate::images::{FoundImage, Images, Places, Remembered};
@@ -80,6 +81,7 @@ pub(crate) fn build(
         target: images.destination(request.publish)?,
         run_image_store: Arc::new(Remembered::new(Arc::new(Places::new(images, request.pull_policy)?))),
         run_images: RunImages::Run(Run { images: run_images }),
+        selection: &selection,
         index,
         cache: TreeCache::new(cache, layers, ownership, trust)?,
         ownership,
@@ -140,6 +142,7 @@ struct Build<'a> {
     target: Arc<dyn ImageStore>,
     run_image_store: Arc<dyn ImageStore>,
     run_images: RunImages,
+    selection: &'a Selection,
     cache: TreeCache,
     ownership: Ownership,
     /// Where the stat index of the app is.
@@ -153,8 +156,7 @@ struct Build<'a> {
 impl Build<'_> {
     fn run(&self, builder: &FoundImage, directories: &Directories) -> anyhow::Result<BuiltImage> {
         let analyzed = timed("ANALYZING", || self.analyze())?;
-        let unpacked = RootFilesystems::new(&directories.unpacked(), self.mapping);
-        let layers = unpacked.layers(builder, &self.local, &self.request.builder)?;
+        let layers = self.builder_layers(builder, directories)?;
         let mut user = find_user(&self.builder.uid.to_string(), &layers)?;
         user.gid = self.builder.gid;
         let container = BuildContainer {
@@ -192,6 +194,31 @@ impl Build<'_> {
         self.export_cache(&group, &exported.layer_digests);
         reported?;
         Ok(BuiltImage { manifest: exported.manifest })
+    }
+
+    /// The unpacked layers of the builder that this build needs, the lowest first.
+    fn builder_layers(
+        &self,
+        builder: &FoundImage,
+        directories: &Directories,
+    ) -> anyhow::Result<Vec<PathBuf>> {
+        let unpacked = RootFilesystems::new(&directories.unpacked(), self.mapping);
+        let layers =
+            |spared: &BTreeSet<DiffId>| unpacked.layers(builder, &self.local, &self.request.builder, spared);
+        let needs = Needs::new(self.builder, self.selection.order.as_deref(), &self.selection.modules);
+        let spared = needs.spared(&builder.image.config.diff_ids());
+        if !spared.is_empty() {
+            let needed = layers(&spared)?;
+            if needs.agrees_with_files(&needed) {
+                tracing::debug!(
+                    "Left out {} layers of the builder that the order does not reach",
+                    spared.len()
+                );
+                return Ok(needed);
+            }
+            tracing::debug!("The labels of the builder say less than its files: all its layers are used");
+        }
+        layers(&BTreeSet::new())
     }
 
     fn layers(&self) -> MappedDirectory {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail, ensure};
 use longshore_cnb::order::OrderGroup;
+use longshore_cnb::system::SystemBuildpacks;
 use longshore_cnb::target::Target;
 use longshore_image::Config;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,10 @@ pub(crate) struct BuilderImage {
     pub(crate) metadata: BuilderMetadata,
     /// The layers of its buildpacks.
     pub(crate) buildpacks: ModuleLayers,
+    /// The layers of its image extensions.
+    pub(crate) extensions: ModuleLayers,
+    /// The buildpacks before and after every group.
+    pub(crate) system: SystemBuildpacks,
     /// The groups of buildpacks.
     pub(crate) order: Vec<OrderGroup>,
     /// The groups of image extensions.
@@ -40,6 +45,9 @@ impl BuilderImage {
             gid,
             metadata,
             buildpacks: label(config, labels::BUILDPACK_LAYERS)?.unwrap_or_default(),
+            // They only tell what a build does not need, which the builder's files confirm.
+            extensions: label(config, labels::EXTENSION_LAYERS).ok().flatten().unwrap_or_default(),
+            system: label(config, labels::SYSTEM).ok().flatten().unwrap_or_default(),
             order: label(config, labels::ORDER)?.unwrap_or_default(),
             order_extensions: label(config, labels::ORDER_EXTENSIONS)?.unwrap_or_default(),
         })

@@ -6,6 +6,7 @@ mod image;
 mod labels;
 mod locator;
 mod module;
+mod needed;
 mod order;
 mod tree;
 
@@ -14,5 +15,6 @@ pub(crate) use configuration::{BuilderConfiguration, ModuleConfiguration};
 pub(crate) use image::BuilderImage;
 pub(crate) use locator::local_directory;
 pub(crate) use module::Module;
+pub(crate) use needed::Needs;
 pub(crate) use order::{ModuleId, resolve_version};
 pub(crate) use tree::{Depth, order_tree};

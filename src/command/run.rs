@@ -1,5 +1,6 @@
 //! `longshore run`: an app image, started in a sandbox.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -58,7 +59,7 @@ pub(crate) fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let found = images.get(&arguments.image, &Platform::host(), policy, "image")?;
 
     let cache = RootFilesystems::new(&directories.unpacked(), IdMapping::detect(0, 0));
-    let layers = cache.layers(&found, images.local(), &arguments.image)?;
+    let layers = cache.layers(&found, images.local(), &arguments.image, &BTreeSet::new())?;
     let user = find_user(found.image.config.user(), &layers)?;
     let process = arguments.process.clone();
     let options = options(arguments)?;

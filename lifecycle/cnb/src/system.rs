@@ -43,6 +43,12 @@ impl SystemGroup {
     }
 }
 
+impl From<SystemBuildpacks> for SystemToml {
+    fn from(system: SystemBuildpacks) -> Self {
+        Self { system, top_level: SystemBuildpacks::default() }
+    }
+}
+
 impl SystemToml {
     /// Adds the system buildpacks to each group, apart from those whose ID the group already names.
     pub fn merge_into(&self, order: &[OrderGroup]) -> Vec<OrderGroup> {
