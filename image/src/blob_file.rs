@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
+use crate::Sha256;
 use tempfile::NamedTempFile;
 
 use crate::{Digest, StoreError};

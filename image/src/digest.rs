@@ -7,8 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::Sha256;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest as _, Sha256};
 
 /// A text that is not a SHA-256 digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,13 +44,13 @@ macro_rules! digest_type {
             /// The digest of `bytes`.
             #[must_use]
             pub fn of(bytes: &[u8]) -> Self {
-                Self(Sha256::digest(bytes).into())
+                { let mut hasher = Sha256::new(); hasher.update(bytes); Self::from_hasher(hasher) }
             }
 
             /// The digest that a finished hasher holds.
             #[must_use]
             pub fn from_hasher(hasher: Sha256) -> Self {
-                Self(hasher.finalize().into())
+                Self(hasher.finish())
             }
 
             /// The 64 hexadecimal digits, without `sha256:`.

@@ -15,10 +15,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::Sha256;
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, open, openat, readlinkat, statat};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::Digest;
 use crate::moment::{Moment, Youngest};
@@ -152,7 +152,7 @@ impl Listed {
                 _ => {}
             }
         }
-        Ok(Self { digest: hasher.finalize().into(), sums, directories })
+        Ok(Self { digest: hasher.finish(), sums, directories })
     }
 }
 

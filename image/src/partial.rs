@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Seek as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
+use crate::Sha256;
 
 use crate::blob_file::{FileError, TEMPORARY};
 use crate::verify::unwrap_error;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use sha2::{Digest as _, Sha256};
+use crate::Sha256;
 
 use crate::{Descriptor, Digest, StoreError};
 

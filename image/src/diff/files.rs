@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use sha2::{Digest as _, Sha256};
+use crate::Sha256;
 
 use super::Difference;
 use crate::unpack::Limits;

@@ -14,8 +14,8 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::Sha256;
 use rayon::prelude::*;
-use sha2::{Digest as _, Sha256};
 
 pub use record::AppRecord;
 use record::{Kind, Node, Nodes};

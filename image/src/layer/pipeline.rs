@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
+use crate::Sha256;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use sha2::{Digest as _, Sha256};
 
 use super::compress::Compressor;
 use super::error::LayerError;

@@ -3,10 +3,10 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use crate::Sha256;
 use bytes::{Buf as _, Bytes};
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use reqwest::{Method, Response, StatusCode};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::error::RegistryError;
@@ -165,7 +165,7 @@ impl Core {
         BlobReader {
             receiver,
             chunk: Bytes::new(),
-            check: if offset == 0 { Check::Digest(Sha256::new()) } else { Check::Length },
+            check: if offset == 0 { Check::Digest(Box::new(Sha256::new())) } else { Check::Length },
             left: blob.size.saturating_sub(offset),
             core: Arc::clone(self),
             reference: reference.clone(),
@@ -200,7 +200,7 @@ pub(super) struct BlobReader {
 /// What is checked at the end.
 #[derive(Debug)]
 enum Check {
-    Digest(Sha256),
+    Digest(Box<Sha256>),
     /// The digest is that of the whole, and this is a part.
     Length,
     Done,
@@ -209,7 +209,7 @@ enum Check {
 impl BlobReader {
     fn verify(&mut self) -> io::Result<()> {
         let what = match std::mem::replace(&mut self.check, Check::Done) {
-            Check::Digest(hasher) => match Digest::from_hasher(hasher) {
+            Check::Digest(hasher) => match Digest::from_hasher(*hasher) {
                 found if found == self.expected && self.left == 0 => return Ok(()),
                 found => format!("its digest is {found}"),
             },

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
+use crate::Sha256;
 
 use crate::Digest;
 use crate::layer::{Content, Entry, EntryKind, Stat};

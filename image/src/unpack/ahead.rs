@@ -5,8 +5,8 @@ use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::thread;
 
+use crate::Sha256;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use sha2::{Digest as _, Sha256};
 
 use crate::DiffId;
 

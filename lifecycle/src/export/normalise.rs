@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use longshore_image::Sha256;
 use longshore_image::layer::{self, LayerError};
 use longshore_image::{BlobSink, Descriptor, DiffId, MediaType, decompress};
-use sha2::{Digest as _, Sha256};
 
 const BLOCK: usize = 512;
 /// 1980-01-01T00:00:01Z, as in all layers.

@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use longshore_image::Sha256;
 use longshore_image::{Config, Digest};
-use sha2::{Digest as _, Sha256};
 
 use super::files::{Context, Source as CopySource, Target};
 use super::filesystem::Filesystem;

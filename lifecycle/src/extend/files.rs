@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 
+use longshore_image::Sha256;
 use longshore_image::decompress;
-use sha2::{Digest as _, Sha256};
 
 use super::DockerfileProblem;
 use super::pattern::{self, Ignored};
@@ -137,7 +137,7 @@ impl Context {
             hasher.update(fs::read_link(host).map_err(at(host))?.as_os_str().as_encoded_bytes());
         } else if metadata.is_file() {
             let mut file = fs::File::open(host).map_err(at(host))?;
-            io::copy(&mut file, &mut Hash(hasher)).map_err(at(host))?;
+            io::copy(&mut file, hasher).map_err(at(host))?;
         }
         Ok(())
     }
@@ -278,19 +278,6 @@ fn unpack(archive: &Path, target: &Path) -> Result<(), DockerfileProblem> {
     archived.set_preserve_ownerships(true);
     archived.set_unpack_xattrs(false);
     archived.unpack(target).map_err(at(archive))
-}
-
-struct Hash<'a>(&'a mut Sha256);
-
-impl io::Write for Hash<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> DockerfileProblem + use<> {

@@ -8,10 +8,10 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use longshore_image::Sha256;
 use longshore_image::layer::Layer;
 use longshore_image::{BlobSink, Descriptor, DiffId, Digest};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 /// What identifies an instruction with everything that it depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,21 +146,8 @@ fn now() -> u64 {
 
 fn is_whole(path: &Path, digest: Digest) -> bool {
     let mut hasher = Sha256::new();
-    let read = File::open(path).and_then(|mut file| io::copy(&mut file, &mut Hash(&mut hasher)));
+    let read = File::open(path).and_then(|mut file| io::copy(&mut file, &mut hasher));
     read.is_ok() && Digest::from_hasher(hasher) == digest
-}
-
-struct Hash<'a>(&'a mut Sha256);
-
-impl io::Write for Hash<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

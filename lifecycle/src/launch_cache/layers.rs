@@ -6,8 +6,8 @@ use std::io::{self, ErrorKind, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use longshore_image::Sha256;
 use longshore_image::{Descriptor, Digest, StoreError};
-use sha2::{Digest as _, Sha256};
 
 const BUFFER: usize = 1 << 20;
 

@@ -12,9 +12,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use longshore_image::DiffId;
+use longshore_image::Sha256;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
 use crate::directory::{MappedDirectory, Owner};
