@@ -48,16 +48,7 @@ pub(crate) struct BlobFile {
 
 impl BlobFile {
     pub(crate) fn begin(directory: &Path) -> Result<Self, FileError> {
-        let temporary = loop {
-            let made = tempfile::Builder::new()
-                .prefix(TEMPORARY)
-                .permissions(Permissions::from_mode(0o644))
-                .tempfile_in(directory)
-                .map_err(FileError::at(directory))?;
-            if claim(made.as_file()).map_err(FileError::at(made.path()))? {
-                break made;
-            }
-        };
+        let temporary = temporary(directory)?;
         Ok(Self { directory: directory.to_owned(), temporary, hasher: Sha256::new(), size: 0, flushed: None })
     }
 
@@ -110,6 +101,20 @@ impl BlobFile {
             sync_directory(&self.directory)?;
         }
         Ok(path)
+    }
+}
+
+/// A new file that [`remove_abandoned`] leaves there while this process lives.
+pub(crate) fn temporary(directory: &Path) -> Result<NamedTempFile, FileError> {
+    loop {
+        let made = tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(directory)
+            .map_err(FileError::at(directory))?;
+        if claim(made.as_file()).map_err(FileError::at(made.path()))? {
+            return Ok(made);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod sink;
 mod slices;
 mod stat;
 mod synthetic;
+mod tar_copy;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -39,6 +40,7 @@ pub(crate) use sink::touch;
 pub use slices::slices;
 pub(crate) use stat::Stat;
 pub use synthetic::{launcher, process_types};
+pub use tar_copy::{TarCopy, remove_abandoned_tars};
 
 use crate::stat_index::{Fingerprint, Fingerprinter};
 use crate::{Descriptor, DiffId, LayerFormat, ManifestFormat, MediaType};
@@ -167,7 +169,7 @@ pub fn digest(source: &LayerSource) -> Result<LayerDigest, LayerError> {
 /// # Errors
 /// As [`digest`].
 pub fn read(source: &LayerSource) -> Result<(LayerDigest, Option<Fingerprint>), LayerError> {
-    let Outcome { digest, fingerprint, .. } = pipeline::run(Feed::Source(source), None)?;
+    let Outcome { digest, fingerprint, .. } = pipeline::run(Feed::Source(source), None, None)?;
     Ok((digest, fingerprint))
 }
 
@@ -182,7 +184,22 @@ pub fn build(
     family: ManifestFormat,
     sink: &BlobSink,
 ) -> Result<Layer, LayerError> {
-    write(Feed::Source(source), format, family, sink)
+    write(Feed::Source(source), format, family, sink, None).map(|(layer, _)| layer)
+}
+
+/// As [`build`], and in the same pass writes the tar into a file in the directory `tars`, if there is one. When that fails, the layer is made all the
+/// same, without it.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with_tar(
+    source: &LayerSource,
+    format: LayerFormat,
+    family: ManifestFormat,
+    sink: &BlobSink,
+    tars: Option<&Path>,
+) -> Result<(Layer, Option<TarCopy>), LayerError> {
+    write(Feed::Source(source), format, family, sink, tars)
 }
 
 /// Makes the blob of a layer whose uncompressed tar is read from somewhere else; its bytes become the layer as they are.
@@ -197,7 +214,7 @@ pub fn build_from(
     family: ManifestFormat,
     sink: &BlobSink,
 ) -> Result<Layer, LayerError> {
-    write(Feed::Stream(tar, name), format, family, sink)
+    write(Feed::Stream(tar, name), format, family, sink, None).map(|(layer, _)| layer)
 }
 
 fn write(
@@ -205,14 +222,16 @@ fn write(
     format: LayerFormat,
     family: ManifestFormat,
     sink: &BlobSink,
-) -> Result<Layer, LayerError> {
-    let Outcome { digest, fingerprint, blob } = pipeline::run(feed, Some((format, sink)))?;
+    tars: Option<&Path>,
+) -> Result<(Layer, Option<TarCopy>), LayerError> {
+    let Outcome { digest, tar, fingerprint, blob } = pipeline::run(feed, Some((format, sink)), tars)?;
     let blob = blob.ok_or(LayerError::Stopped)?;
-    Ok(Layer {
+    let layer = Layer {
         diff_id: digest.diff_id,
         descriptor: Descriptor::new(MediaType::Layer(family, format), blob.digest, blob.size),
         path: blob.path,
         uncompressed_size: digest.uncompressed_size,
         fingerprint,
-    })
+    };
+    Ok((layer, tar))
 }

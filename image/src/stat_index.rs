@@ -142,6 +142,12 @@ impl StatIndex {
         self.note(name, made.fingerprint, digest, Some(blob));
     }
 
+    /// Notes a layer that was read to be written elsewhere than where its blob is looked for.
+    pub fn note_read(&self, name: &str, made: &Layer) {
+        let digest = LayerDigest { diff_id: made.diff_id, uncompressed_size: made.uncompressed_size };
+        self.note(name, made.fingerprint, digest, None);
+    }
+
     fn note(
         &self,
         layer: &str,

@@ -10,11 +10,12 @@ mod image;
 mod tar;
 mod tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use longshore_cnb::lifecycle_metadata::CacheMetadata;
-use longshore_image::layer::{LayerDigest, LayerError, LayerSource, Ownership};
-use longshore_image::{BlobSource, Descriptor, DiffId, Reference, StoreError};
+use longshore_image::layer::{LayerDigest, LayerError, LayerSource, Ownership, TarCopy};
+use longshore_image::{BlobSource, Descriptor, DiffId, Reference, StatIndex, StoreError};
 
 use crate::directory::{MappedDirectory, Owner};
 use crate::restore::ExtractError;
@@ -117,6 +118,11 @@ pub trait Cache: Send + Sync {
     /// When it cannot be removed.
     fn discard_layer(&self, diff_id: DiffId) -> Result<(), CacheError>;
 
+    /// Where the tars of layers are to be written while layers are made, so that the cache need not read those again.
+    fn tars(&self) -> Option<&Path> {
+        None
+    }
+
     /// Begins a new cache, which replaces this one when it is committed and is forgotten when it is dropped.
     ///
     /// # Errors
@@ -134,6 +140,8 @@ pub struct LayerDirectory<'a> {
     pub known: Option<&'a KnownLayer>,
     /// Which layer it was in the old cache.
     pub previous: Option<DiffId>,
+    /// What the layers were at the last build, and what it is called there.
+    pub index: Option<(&'a StatIndex, &'a str)>,
 }
 
 impl LayerDirectory<'_> {
@@ -148,6 +156,8 @@ pub struct KnownLayer {
     pub(crate) digest: LayerDigest,
     /// Its blob, when it is in the app image too.
     pub(crate) blob: Option<KnownBlob>,
+    /// Its tar, when it was made for the app image just now and the cache wants tars.
+    pub(crate) tar: Option<Arc<TarCopy>>,
 }
 
 /// The blob of a layer of the app image, which is there.

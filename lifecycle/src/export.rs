@@ -24,7 +24,7 @@ mod sbom;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore_cnb::PlatformApi;
@@ -107,6 +107,8 @@ pub struct ExportInput<'a> {
     pub sink: BlobSink,
     /// Another directory that may have blobs of earlier builds.
     pub kept_blobs: Option<BlobSink>,
+    /// Where the tars of cached layers are written with them, as their cache wants: [`crate::cache::Cache::tars`].
+    pub tars: Option<&'a Path>,
     /// What the layers were at the last build, opened after the buildpacks have ended; all are read when `None`.
     pub index: Option<&'a StatIndex>,
 }

@@ -306,6 +306,7 @@ impl Build<'_> {
             identify: Identify::ByDigest,
             sink: self.sink.clone(),
             kept_blobs: self.request.publish.then(|| self.local.sink()),
+            tars: None,
             index: Some(index),
         })?;
         Ok(exported)

@@ -3,7 +3,7 @@
 //! Each stage hands on through a bounded channel. A stage that fails, or whose consumer is gone, returns; its channels
 //! close, and the others follow. The error that is reported is the first real one, from source to sink.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
@@ -16,7 +16,9 @@ use super::error::LayerError;
 use super::header;
 use super::load::{Batch, Loaded, LoadedContent, OpenFile};
 use super::sink::{BlobSink, NewBlob, WrittenBlob};
+use super::tar_copy::TarCopy;
 use super::{LayerDigest, LayerSource};
+use crate::blob_file;
 use crate::stat_index::{Fingerprint, Fingerprinter};
 use crate::{DiffId, LayerFormat};
 
@@ -44,13 +46,20 @@ pub(super) enum Feed<'a> {
 /// What came of a layer.
 pub(super) struct Outcome {
     pub(super) digest: LayerDigest,
+    /// The tar, where it was to be written and could be.
+    pub(super) tar: Option<TarCopy>,
     /// What its files were when they were found; `None` where it is not made of files.
     pub(super) fingerprint: Option<Fingerprint>,
     /// The blob, when one was to be written.
     pub(super) blob: Option<WrittenBlob>,
 }
 
-pub(super) fn run(feed: Feed<'_>, target: Option<(LayerFormat, &BlobSink)>) -> Result<Outcome> {
+/// Makes a layer out of `feed`: its digest, its blob in `target`, and its tar in a file in the directory `tars`.
+pub(super) fn run(
+    feed: Feed<'_>,
+    target: Option<(LayerFormat, &BlobSink)>,
+    tars: Option<&Path>,
+) -> Result<Outcome> {
     thread::scope(|scope| {
         let (load_jobs, loaders) = bounded::<Job<Batch, Vec<Loaded>>>(BATCHES);
         let (ordered, loaded) = bounded::<Slot<Vec<Loaded>>>(BATCHES);
@@ -67,7 +76,7 @@ pub(super) fn run(feed: Feed<'_>, target: Option<(LayerFormat, &BlobSink)>) -> R
         drop(loaders);
 
         let (hash_chunks, chunks) = bounded::<Chunk>(AHEAD);
-        let hasher = scope.spawn(move || hash(&chunks));
+        let hasher = scope.spawn(move || hash(&chunks, tars));
         let compressor = target.map(|(format, sink)| {
             let threads = thread::available_parallelism().map_or(1, usize::from);
             let (jobs, compress) = bounded::<Job<Chunk, Compressed>>(AHEAD);
@@ -93,13 +102,14 @@ pub(super) fn run(feed: Feed<'_>, target: Option<(LayerFormat, &BlobSink)>) -> R
             Ok(fingerprint) => (Ok(()), fingerprint),
             Err(error) => (Err(error), None),
         };
-        let digest = join(hasher);
+        let hashed = join(hasher);
         let blob = sink.map(join).transpose();
         // The blob gets its name last: a tar that was broken off looks like a short one from there.
         let file = first_error(walked, tar, blob)?;
         let blob =
             file.zip(target.map(|(_, sink)| sink)).map(|(file, sink)| sink.finish(file)).transpose()?;
-        Ok(Outcome { digest: digest?, fingerprint, blob })
+        let (digest, tar) = hashed?;
+        Ok(Outcome { digest, tar, fingerprint, blob })
     })
 }
 
@@ -253,14 +263,18 @@ impl Chunks {
     }
 }
 
-fn hash(chunks: &Receiver<Chunk>) -> Result<LayerDigest> {
+fn hash(chunks: &Receiver<Chunk>, tars: Option<&Path>) -> Result<(LayerDigest, Option<TarCopy>)> {
     let mut hasher = Sha256::new();
+    let failed = |error| tracing::debug!("the tar of a layer is not kept: {error}");
+    let begun = tars.map(blob_file::temporary).transpose();
+    let mut tar = begun.map_err(|error| failed(error.source)).ok().flatten();
     let mut size = 0;
     for chunk in chunks {
         hasher.update(chunk.as_slice());
         size += chunk.len() as u64;
+        tar = tar.and_then(|mut tar| tar.write_all(&chunk).map_err(failed).ok().map(|()| tar));
     }
-    Ok(LayerDigest { diff_id: DiffId::from_hasher(hasher), uncompressed_size: size })
+    Ok((LayerDigest { diff_id: DiffId::from_hasher(hasher), uncompressed_size: size }, tar.map(TarCopy::new)))
 }
 
 /// A chunk as it goes into the blob.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use longshore_cnb::go_json;
 use longshore_cnb::lifecycle_metadata::{CACHE_METADATA_LABEL, CacheMetadata};
-use longshore_image::layer::{self, BlobSink, LayerSource};
+use longshore_image::layer::{self, BlobSink, Layer, LayerSource, TarCopy, remove_abandoned_tars};
 use longshore_image::{DiffId, LayerFormat, ManifestFormat};
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
@@ -112,6 +112,10 @@ impl Cache for DirectoryCache {
         }
     }
 
+    fn tars(&self) -> Option<&Path> {
+        Some(&self.directory)
+    }
+
     fn begin(&self) -> Result<Box<dyn CacheUpdate + '_>, CacheError> {
         Ok(Box::new(DirectoryUpdate::begin(self)?))
     }
@@ -130,6 +134,7 @@ impl<'a> DirectoryUpdate<'a> {
         let lock = File::create(&lock_path).map_err(CacheError::file(&lock_path))?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)
             .map_err(|errno| CacheError::File { path: lock_path, source: errno.into() })?;
+        remove_abandoned_tars(&cache.directory).map_err(CacheError::file(&cache.directory))?;
         let staging = cache.directory.join("staging");
         remove_directory(&staging)?;
         fs::create_dir_all(&staging).map_err(CacheError::file(&staging))?;
@@ -189,12 +194,17 @@ impl TarUpdate for DirectoryUpdate<'_> {
         }
     }
 
-    fn add_layer(&mut self, source: &LayerSource) -> Result<DiffId, CacheError> {
+    fn add_tar(&mut self, diff_id: DiffId, tar: &TarCopy) -> Result<bool, CacheError> {
+        let path = self.staged(diff_id);
+        tar.persist(&path).map_err(CacheError::file(&path))
+    }
+
+    fn add_layer(&mut self, source: &LayerSource) -> Result<Layer, CacheError> {
         let sink = BlobSink::new(&self.staging);
         let layer = layer::build(source, LayerFormat::Tar, ManifestFormat::Oci, &sink)?;
         let path = self.staged(layer.diff_id);
         fs::rename(&layer.path, &path).map_err(CacheError::file(&path))?;
-        Ok(layer.diff_id)
+        Ok(layer)
     }
 }
 
@@ -237,7 +247,7 @@ mod tests {
 
     fn fill(cache: &DirectoryCache, text: &str) -> DiffId {
         let mut update = DirectoryUpdate::begin(cache).map(Box::new).unwrap();
-        let diff_id = update.add_layer(&source(text)).unwrap();
+        let diff_id = update.add_layer(&source(text)).unwrap().diff_id;
         update.commit(&metadata(diff_id)).unwrap();
         diff_id
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use longshore_cnb::go_json;
 use longshore_cnb::lifecycle_metadata::{CACHE_METADATA_LABEL, CacheMetadata};
 use longshore_image::convert;
-use longshore_image::layer::{self, BlobSink, LayerDigest, LayerSource};
+use longshore_image::layer::{self, BlobSink, Layer, LayerDigest, LayerSource};
 use longshore_image::{
     BlobSource, Config, Descriptor, DiffId, Digest, Image, ImageManifest, ImageStore, LayerFormat, Manifest,
     ManifestFormat, MediaType, Platform, Reference, StoreError,
@@ -177,15 +177,15 @@ impl TarUpdate for ImageUpdate<'_> {
         Ok(true)
     }
 
-    fn add_layer(&mut self, source: &LayerSource) -> Result<DiffId, CacheError> {
+    fn add_layer(&mut self, source: &LayerSource) -> Result<Layer, CacheError> {
         let cache = self.cache;
         let sink = BlobSink::scratch(&cache.scratch).followed_by(cache.store.follower(&cache.reference));
         let layer = layer::build(source, self.cache.format, ManifestFormat::Oci, &sink)?;
         if !self.has(layer.diff_id) {
-            self.write(&layer.descriptor, &BlobSource::File(layer.path))?;
-            self.layers.push((layer.diff_id, layer.descriptor));
+            self.write(&layer.descriptor, &BlobSource::File(layer.path.clone()))?;
+            self.layers.push((layer.diff_id, layer.descriptor.clone()));
         }
-        Ok(layer.diff_id)
+        Ok(layer)
     }
 }
 

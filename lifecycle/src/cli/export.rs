@@ -72,9 +72,11 @@ pub(super) fn run_export(
             write_cache(inputs, group, cache, layer_digests, index);
         }
     };
-    let app = || export_app(inputs, names, connection, group, analyzed, scratch, index);
     // A cache image takes the blobs of the app image, which is sooner done than to make them again at the same time.
-    if inputs.parallel && cache.is_some() && inputs.cache_image.is_none() {
+    let is_parallel = inputs.parallel && cache.is_some() && inputs.cache_image.is_none();
+    let tars = cache.filter(|_| !is_parallel).and_then(Cache::tars);
+    let app = || export_app(inputs, names, connection, group, analyzed, scratch, (index, tars));
+    if is_parallel {
         side_by_side(|| app().map(drop), || write_cache(&LayerDigests::default()))?;
     } else {
         write_cache(&app()?);
@@ -101,7 +103,7 @@ fn export_app(
     group: &Group,
     analyzed: &Analyzed,
     scratch: &Path,
-    index: Option<&StatIndex>,
+    (index, tars): (Option<&StatIndex>, Option<&Path>),
 ) -> Result<LayerDigests, Failure> {
     let run_image = analyzed.run_image.as_ref();
     let image = run_image.map(|run_image| run_image.image.as_str()).unwrap_or_default();
@@ -137,6 +139,7 @@ fn export_app(
         identify: connection.identify.clone(),
         sink: BlobSink::scratch(scratch),
         kept_blobs: None,
+        tars,
         index,
     })
     .map_err(|error| Failure::new(error.exit_code(), "export", &error))?;

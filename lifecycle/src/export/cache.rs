@@ -4,11 +4,11 @@ use longshore_cnb::PlatformApi;
 use longshore_cnb::go_json;
 use longshore_cnb::group::Group;
 use longshore_cnb::lifecycle_metadata::{BuildpackLayers, CacheMetadata, LayerMetadata, LayerSha};
-use longshore_image::layer::{LayerSource, Ownership};
+use longshore_image::layer::Ownership;
 use longshore_image::{DiffId, StatIndex};
 
 use super::LayerDigests;
-use crate::cache::{Cache, CacheError, CacheUpdate, KnownLayer, LayerDirectory};
+use crate::cache::{Cache, CacheError, CacheUpdate, LayerDirectory};
 use crate::directory::{BuildpackDirectory, MappedDirectory};
 
 /// What is written into the cache.
@@ -98,17 +98,12 @@ fn add(
     directory: &MappedDirectory,
     previous: &str,
 ) -> Result<DiffId, CacheError> {
-    let source = LayerSource::directory(&directory.host, &directory.name, input.ownership)?;
-    let known = match (input.layer_digests.get(&directory.host), input.index) {
-        // Read before it is written, if it must be, for the next build to find it unchanged.
-        (None, Some(index)) => Some(KnownLayer { digest: index.digest(identifier, &source)?, blob: None }),
-        (known, _) => known.cloned(),
-    };
     let put = update.put(&LayerDirectory {
         directory,
         ownership: input.ownership,
-        known: known.as_ref(),
+        known: input.layer_digests.get(&directory.host),
         previous: previous.parse().ok(),
+        index: input.index.map(|index| (index, identifier)),
     })?;
     let action = if put.is_new { "Adding" } else { "Reusing" };
     tracing::info!("{action} cache layer '{identifier}'");

@@ -63,6 +63,7 @@ impl Extended {
                 descriptor,
                 blob: Blob::File(blob),
                 is_unread: false,
+                tar: None,
                 origin: None,
             })
         });

@@ -1,6 +1,8 @@
 //! Makes layers, several at once, or finds them in the previous image.
 
-use longshore_image::layer::{self, LayerDigest, LayerError, LayerSource};
+use std::sync::Arc;
+
+use longshore_image::layer::{self, LayerDigest, LayerError, LayerSource, TarCopy};
 use longshore_image::stat_index::Finding;
 use longshore_image::{BlobSink, Descriptor, DiffId, Image, LayerFormat, ManifestFormat, MediaType};
 use rayon::prelude::*;
@@ -61,27 +63,30 @@ struct Found {
     descriptor: Descriptor,
     blob: Blob,
     is_unread: bool,
+    tar: Option<Arc<TarCopy>>,
 }
 
 impl Maker<'_> {
     fn make(&self, planned: Planned) -> Result<Made, ExportError> {
         let identifier = planned.identifier;
         let failed = |source| ExportError::Layer { layer: identifier.clone(), source };
+        let is_cached = matches!(&planned.role, Role::Launch { metadata, .. } if metadata.cache);
         let (diff_id, found, origin) = match planned.content {
             Content::Previous(diff_id) => {
                 let descriptor = self.in_previous(diff_id).ok_or_else(|| ExportError::NotReusable {
                     layer: identifier.clone(),
                     reason: "the previous image does not have the layer that its metadata names",
                 })?;
-                (diff_id, (descriptor, Blob::Previous, false), None)
+                (diff_id, (descriptor, Blob::Previous, false, None), None)
             }
             Content::Source { source, directory } => {
-                let found = self.find(&identifier, &source, planned.had_previous).map_err(failed)?;
-                let Found { digest, descriptor, blob, is_unread } = found;
-                (digest.diff_id, (descriptor, blob, is_unread), origin(directory, digest))
+                let found =
+                    self.find(&identifier, &source, planned.had_previous, is_cached).map_err(failed)?;
+                let Found { digest, descriptor, blob, is_unread, tar } = found;
+                (digest.diff_id, (descriptor, blob, is_unread, tar), origin(directory, digest))
             }
         };
-        let (descriptor, blob, is_unread) = found;
+        let (descriptor, blob, is_unread, tar) = found;
         Ok(Made {
             identifier,
             created_by: planned.created_by,
@@ -90,6 +95,7 @@ impl Maker<'_> {
             descriptor,
             blob,
             is_unread,
+            tar,
             origin,
         })
     }
@@ -99,7 +105,13 @@ impl Maker<'_> {
     /// Reading a layer for its DiffID costs a sixth of compressing it. So one that may still be what it was is read
     /// first, and only compressed when it is not. One that the index knows to be changed is compressed at once. Without
     /// an index nothing is known but that the previous image had such a layer.
-    fn find(&self, name: &str, source: &LayerSource, had_previous: bool) -> Result<Found, LayerError> {
+    fn find(
+        &self,
+        name: &str,
+        source: &LayerSource,
+        had_previous: bool,
+        is_cached: bool,
+    ) -> Result<Found, LayerError> {
         let had_previous = had_previous && self.previous.is_some();
         let finding = self.input.index.map_or(Ok(Finding::Unknown), |index| index.find(name, source))?;
         let may_be_the_same = match finding {
@@ -121,11 +133,12 @@ impl Maker<'_> {
                 return Ok(found);
             }
         }
-        self.build(name, source)
+        self.build(name, source, is_cached)
     }
 
-    fn build(&self, name: &str, source: &LayerSource) -> Result<Found, LayerError> {
-        let layer = layer::build(source, self.format, self.family, self.sink)?;
+    fn build(&self, name: &str, source: &LayerSource, is_cached: bool) -> Result<Found, LayerError> {
+        let tars = self.input.tars.filter(|_| is_cached);
+        let (layer, tar) = layer::build_with_tar(source, self.format, self.family, self.sink, tars)?;
         if let Some(index) = self.input.index {
             index.note_made(name, &layer, self.format);
         }
@@ -134,19 +147,19 @@ impl Maker<'_> {
             Some(descriptor) => (descriptor, Blob::Previous),
             None => (layer.descriptor, Blob::File(layer.path)),
         };
-        Ok(Found { digest, descriptor, blob, is_unread: false })
+        Ok(Found { digest, descriptor, blob, is_unread: false, tar: tar.map(Arc::new) })
     }
 
     /// A blob with this content that need not be made: the previous image's, or one of an earlier build.
     fn at_hand(&self, name: &str, digest: LayerDigest) -> Option<Found> {
         if let Some(descriptor) = self.reusable(digest.diff_id) {
-            return Some(Found { digest, descriptor, blob: Blob::Previous, is_unread: false });
+            return Some(Found { digest, descriptor, blob: Blob::Previous, is_unread: false, tar: None });
         }
         let (blob, size) = self.input.index?.blob(name, digest.diff_id, self.format)?;
         let mut sinks = std::iter::once(&self.input.sink).chain(&self.input.kept_blobs);
         let path = sinks.find_map(|sink| sink.kept(blob, size))?;
         let descriptor = Descriptor::new(MediaType::Layer(self.family, self.format), blob, size);
-        Some(Found { digest, descriptor, blob: Blob::File(path), is_unread: false })
+        Some(Found { digest, descriptor, blob: Blob::File(path), is_unread: false, tar: None })
     }
 
     /// The previous image's blob, if it is stored the way that was asked for.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use longshore_image::layer::LayerDigest;
+use longshore_image::layer::{LayerDigest, TarCopy};
 use longshore_image::{BlobOpener, BlobSource, Descriptor, DiffId, ImageStore, Reference};
 
 use super::plan::Role;
@@ -20,6 +20,8 @@ pub(super) struct Made {
     pub(super) blob: Blob,
     /// Whether it is known without having been read.
     pub(super) is_unread: bool,
+    /// Its tar, when it was made and a cache wants that.
+    pub(super) tar: Option<Arc<TarCopy>>,
     /// The directory it is from, and its size in bytes before compression.
     pub(super) origin: Option<(PathBuf, u64)>,
 }
@@ -48,7 +50,7 @@ impl LayerDigests {
         let layers = made.iter().filter_map(|layer| {
             let (directory, uncompressed_size) = layer.origin.clone()?;
             let digest = LayerDigest { diff_id: layer.diff_id, uncompressed_size };
-            Some((directory, KnownLayer { digest, blob: Some(place.blob(layer)) }))
+            Some((directory, KnownLayer { digest, blob: Some(place.blob(layer)), tar: layer.tar.clone() }))
         });
         Self(layers.collect())
     }

@@ -133,6 +133,7 @@ impl Fixture {
             identify: Identify::ByDigest,
             sink: self.store.sink(),
             kept_blobs: None,
+            tars: None,
             index: None,
         }
     }

@@ -33,8 +33,13 @@ impl Fixture {
         let mut add = |name: &str| {
             let host = root.path().join("old").join(name);
             let directory = MappedDirectory { host, name: Path::new("/layers").join(name) };
-            let layer =
-                LayerDirectory { directory: &directory, ownership: OWNERSHIP, known: None, previous: None };
+            let layer = LayerDirectory {
+                directory: &directory,
+                ownership: OWNERSHIP,
+                known: None,
+                previous: None,
+                index: None,
+            };
             update.put(&layer).unwrap().diff_id.to_string()
         };
         let layer = |sha: String, launch, cache| LayerMetadata {

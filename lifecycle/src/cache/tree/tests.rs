@@ -79,7 +79,13 @@ impl Build {
 
     fn put(&self, update: &mut dyn CacheUpdate, previous: Option<DiffId>) -> Put {
         let directory = self.directory();
-        let layer = LayerDirectory { directory: &directory, ownership: OWNERSHIP, known: None, previous };
+        let layer = LayerDirectory {
+            directory: &directory,
+            ownership: OWNERSHIP,
+            known: None,
+            previous,
+            index: None,
+        };
         update.put(&layer).unwrap()
     }
 
@@ -336,7 +342,13 @@ fn a_link_in_the_layers_directory_is_not_followed() {
     fs::create_dir(&parent).unwrap();
     symlink(outside.join("dependencies"), parent.join("dependencies")).unwrap();
     let directory = build.directory();
-    let layer = LayerDirectory { directory: &directory, ownership: OWNERSHIP, known: None, previous: None };
+    let layer = LayerDirectory {
+        directory: &directory,
+        ownership: OWNERSHIP,
+        known: None,
+        previous: None,
+        index: None,
+    };
     assert!(matches!(build.cache.begin().unwrap().put(&layer), Err(CacheError::Layer(_))));
 }
 

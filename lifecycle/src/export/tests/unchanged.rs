@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use longshore_image::DiffId;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 
 use super::*;
-use crate::cache::DirectoryCache;
+use crate::cache::{Cache as _, DirectoryCache};
 
 /// Counts how often files are opened, by their names.
 struct Watch {
@@ -195,6 +196,60 @@ fn the_cache_is_written_without_reading_what_is_unchanged() {
     let watch = Watch::new(&fixture);
     write();
     assert_eq!(watch.opened(), BTreeMap::new());
+}
+
+/// A layer that is cached was read for the image, and for the cache again; one that is cached alone, for its DiffID and for
+/// its tar.
+#[test]
+fn a_cached_layer_that_changed_is_read_once() {
+    let mut fixture = Fixture::new();
+    let types = "[types]\nlaunch = true\ncache = true\n";
+    fs::write(fixture.path("layers/acme_web/deps.toml"), types).unwrap();
+    fs::create_dir(fixture.path("cache")).unwrap();
+    let images = ["app:1".to_owned()];
+    let build = |fixture: &Fixture| {
+        let index = fixture.index(false);
+        let cache = DirectoryCache::open(fixture.path("cache")).unwrap();
+        let watch = Watch::new(fixture);
+        let tars = cache.tars();
+        let output = export(&ExportInput { tars, ..fixture.input_with(&index, &images) }).unwrap();
+        export_cache(&CacheInput {
+            platform_api: PlatformApi::latest(),
+            layers: fixture.mapped("layers", "/layers"),
+            group: &fixture.group,
+            cache: &cache,
+            ownership: OWNERSHIP,
+            layer_digests: &output.layer_digests,
+            index: Some(&index),
+        })
+        .unwrap();
+        index.save().unwrap();
+        let mut opened = watch.opened();
+        opened.retain(|path, _| path.starts_with("layers/acme_web"));
+        opened
+    };
+    let (deps, cached) = ("layers/acme_web/deps/bin/tool".to_owned(), "layers/acme_web/cached/x".to_owned());
+    let once = BTreeMap::from([(deps.clone(), 1), (cached.clone(), 1)]);
+    assert_eq!(build(&fixture), once);
+    fixture.analyze("app:1");
+    fs::write(fixture.path(&deps), "longer").unwrap();
+    fs::write(fixture.path(&cached), "longer").unwrap();
+    assert_eq!(build(&fixture), once);
+    assert_eq!(build(&fixture), BTreeMap::new());
+    // Both are whole, and nothing else is left.
+    let names = |path: &str| {
+        let children = fs::read_dir(fixture.path(path)).unwrap();
+        children.map(|child| child.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let mut around = names("cache");
+    around.sort();
+    assert_eq!(around, ["committed", "lock"]);
+    let tars: Vec<_> = names("cache/committed").into_iter().filter(|name| name.ends_with(".tar")).collect();
+    assert_eq!(tars.len(), 2);
+    for name in tars {
+        let bytes = fs::read(fixture.path("cache/committed").join(&name)).unwrap();
+        assert_eq!(format!("{}.tar", DiffId::of(&bytes)), name);
+    }
 }
 
 /// Digests depend neither on an index nor on what it knows.
