@@ -10,6 +10,7 @@ mod directories;
 mod images;
 mod known_registries;
 mod output;
+mod pretty_json;
 mod programs;
 mod project;
 mod rootfs;

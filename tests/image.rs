@@ -249,6 +249,31 @@ fn appended_layers_have_formats() {
     assert!(types.iter().all(|text| !text.contains("zstd")), "{types:?}");
 }
 
+/// Numbers that no machine has made an image unreadable; others were written as floats, and escapes undone.
+#[test]
+fn what_nobody_knows_is_shown_and_kept_as_it_is() {
+    let environment = TestEnvironment::new(LONGSHORE);
+    let registry = FaultyRegistry::start([]);
+    let unknown = r#""_x\u00e9":{ "n" : [1e999,123456789012345678901234567890, -0.0]}"#;
+    let config = format!(
+        r#"{{{unknown},"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":[]}}}}"#
+    );
+    let (digest, size) = (registry.put_blob("app", config.as_bytes()), config.len());
+    let config_type = "application/vnd.oci.image.config.v1+json";
+    let manifest = format!(
+        r#"{{"schemaVersion":2,{unknown},"config":{{"mediaType":"{config_type}","digest":"{digest}","size":{size}}},"layers":[]}}"#
+    );
+    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
+    registry.put_manifest("app", "v1", manifest_type, manifest.as_bytes());
+    let name = format!("{}/app:v1", registry.host());
+    let shown = environment.longshore(&["image", "inspect", &format!("docker://{name}")]).success().stdout;
+    assert_eq!(shown.matches("123456789012345678901234567890,\n").count(), 2, "{shown}");
+    let _ = environment.write("files/page", "page");
+    environment.longshore(&["image", "append", "--from", &name, "files:/srv", "--tag", "more"]).success();
+    let config = environment.longshore(&["image", "inspect", "--config", "more"]).success().stdout;
+    assert!(config.contains(unknown) && config.contains("sha256:"), "{config}");
+}
+
 #[test]
 fn families_do_not_mix_and_auto_falls_back() {
     let environment = environment("families do not mix");

@@ -50,7 +50,7 @@ impl Fields {
 
     /// Sets a field: in the place of the first of this name if there is one, else at the end.
     pub fn insert<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
-        // Plain data, whose serialisation cannot fail.
+        // Serialising our own types cannot fail: their keys are strings and their values are plain.
         let text = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
         let first = self.0.iter().position(|field| field.name == name);
         self.0.retain(|field| field.name != name);

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use longshore_image::artifact::{EMPTY, artifact, empty_descriptor};
-use longshore_image::{BlobSource, Descriptor, Digest, ImageStore as _, Reference};
-use serde_json::json;
+use longshore_image::{BlobSource, Descriptor, Digest, Fields, ImageStore as _, Reference};
 
 use crate::command::inspect::Format;
 use crate::images::Images;
 use crate::output;
+use crate::pretty_json::pretty;
 
 /// The arguments of `image attach`.
 #[derive(Debug, clap::Args)]
@@ -77,10 +77,12 @@ pub(crate) fn referrers(images: &Images, arguments: &ReferrersArguments) -> anyh
     let found = images.registry()?.referrers(&arguments.image, subject.digest, wanted)?;
     let type_of = |referrer: &Descriptor| referrer.other.get::<String>("artifactType").unwrap_or_default();
     match arguments.output {
-        Format::Json => output::result(serde_json::to_string_pretty(&json!({
-            "subject": subject.digest.to_string(),
-            "referrers": found,
-        }))?),
+        Format::Json => {
+            let mut shown = Fields::default();
+            shown.insert("subject", &subject.digest);
+            shown.insert("referrers", &found);
+            output::result(pretty(&shown)?);
+        }
         Format::HumanReadable => {
             let mut rows = vec![["DIGEST", "TYPE", "SIZE"].map(str::to_owned)];
             rows.extend(found.iter().map(|one| [one.digest.to_string(), type_of(one), one.size.to_string()]));

@@ -3,12 +3,13 @@
 use std::io::{Read as _, Write as _};
 
 use anyhow::{Context, bail};
-use longshore_image::{Descriptor, Manifest, ManifestContent, MediaType, Platform};
-use serde_json::{Value, json};
+use longshore_image::{Descriptor, Fields, Manifest, ManifestContent, MediaType, Platform};
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::command::shared::parse_platform;
 use crate::images::{Images, Location, Opened};
 use crate::output;
+use crate::pretty_json::pretty;
 use crate::settings::PullPolicy;
 
 /// The arguments of `image inspect`.
@@ -44,12 +45,10 @@ pub(crate) fn run(images: &Images, arguments: &InspectArguments, policy: PullPol
                 arguments.image
             );
         }
-        output::result(serde_json::to_string_pretty(&json!({
-            "name": arguments.image.to_string(),
-            "digest": root.digest().to_string(),
-            "artifactType": artifact,
-            "manifest": document(&root)?,
-        }))?);
+        let mut shown = begin(arguments, &root);
+        shown.insert("artifactType", &artifact);
+        shown.insert("manifest", &document(&root)?);
+        output::result(pretty(&shown)?);
         return Ok(());
     }
     let image = opened.store.resolve(&opened.reference, &platform)?;
@@ -57,19 +56,23 @@ pub(crate) fn run(images: &Images, arguments: &InspectArguments, policy: PullPol
     if arguments.config {
         return bytes(&config(&opened, &image.manifest)?);
     }
-    let mut shown = json!({
-        "name": arguments.image.to_string(),
-        "digest": root.digest().to_string(),
-        "mediaType": root.media_type().to_string(),
-        "platform": image.config.platform().to_string(),
-        "manifest": document(&image.manifest)?,
-        "config": serde_json::from_slice::<Value>(&image.config.to_bytes())?,
-    });
+    let mut shown = begin(arguments, &root);
+    shown.insert("mediaType", root.media_type());
+    shown.insert("platform", &image.config.platform().to_string());
+    shown.insert("manifest", &document(&image.manifest)?);
+    shown.insert("config", serde_json::from_slice::<&RawValue>(&image.config.to_bytes())?);
     if image.index.is_some() {
-        shown["index"] = document(&root)?;
+        shown.insert("index", &document(&root)?);
     }
-    output::result(serde_json::to_string_pretty(&shown)?);
+    output::result(pretty(&shown)?);
     Ok(())
+}
+
+fn begin(arguments: &InspectArguments, root: &Manifest) -> Fields {
+    let mut shown = Fields::default();
+    shown.insert("name", &arguments.image.to_string());
+    shown.insert("digest", &root.digest());
+    shown
 }
 
 /// The type of what is no image, if it is none.
@@ -82,10 +85,10 @@ fn artifact(manifest: &Manifest) -> Option<String> {
     }
 }
 
-fn document(manifest: &Manifest) -> anyhow::Result<Value> {
+fn document(manifest: &Manifest) -> anyhow::Result<Box<RawValue>> {
     Ok(match manifest.content() {
-        ManifestContent::Image(image) => serde_json::to_value(image)?,
-        ManifestContent::Index(index) => serde_json::to_value(index)?,
+        ManifestContent::Image(image) => to_raw_value(image)?,
+        ManifestContent::Index(index) => to_raw_value(index)?,
     })
 }
 
