@@ -9,8 +9,8 @@ mod tests;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use self::object::Object;
 use self::schema::{CONFIG, HISTORY};
@@ -250,14 +250,14 @@ impl Config {
     /// The labels, sorted by name.
     #[must_use]
     pub fn labels(&self) -> BTreeMap<String, String> {
-        let labels = self.execution("Labels").and_then(Value::as_object).into_iter().flatten();
+        let labels = self.execution_map("Labels").into_iter().flatten();
         labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
     }
 
     /// The value of a label.
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
-        self.execution("Labels")?.get(name)?.as_str()
+        self.execution_map("Labels")?.get(name)?.as_str()
     }
 
     /// Sets a label.
@@ -317,7 +317,7 @@ impl Config {
     /// The ports that the program listens on, `PORT/PROTOCOL`, sorted.
     #[must_use]
     pub fn exposed_ports(&self) -> Vec<String> {
-        let ports = self.execution("ExposedPorts").and_then(Value::as_object).into_iter().flatten();
+        let ports = self.execution_map("ExposedPorts").into_iter().flatten();
         let mut names: Vec<String> = ports.map(|(name, _)| name.clone()).collect();
         names.sort();
         names
@@ -334,7 +334,7 @@ impl Config {
     }
 
     fn add_names(&mut self, field: &'static str, names: impl IntoIterator<Item = String>) {
-        let nothing = || Value::Object(serde_json::Map::new());
+        let nothing = || Value::Object(Map::new());
         self.object("config").map_mut(field).extend(names.into_iter().map(|name| (name, nothing())));
     }
 
@@ -361,6 +361,10 @@ impl Config {
 
     fn execution(&self, name: &str) -> Option<&Value> {
         self.fields.object("config")?.value(name)
+    }
+
+    fn execution_map(&self, name: &str) -> Option<&Map<String, Value>> {
+        self.fields.object("config")?.map(name)
     }
 
     fn execution_list(&self, name: &str) -> Vec<String> {

@@ -39,18 +39,14 @@ pub(super) enum Empty {
     Written(&'static str),
 }
 
-/// An object of which nothing is lost.
+/// An object of which nothing is lost. Each known field is in one of the maps.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Object {
-    known: BTreeMap<&'static str, Held>,
+    values: BTreeMap<&'static str, Value>,
+    maps: BTreeMap<&'static str, Map<String, Value>>,
+    objects: BTreeMap<&'static str, Self>,
+    lists: BTreeMap<&'static str, Vec<Self>>,
     other: Fields,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Held {
-    Value(Value),
-    Object(Object),
-    List(Vec<Object>),
 }
 
 impl Object {
@@ -59,18 +55,39 @@ impl Object {
         let mut object = Self::default();
         for (name, key, value) in members(text)? {
             match schema.iter().find(|known| known.name == name) {
-                Some(known) => drop(object.known.insert(known.name, Held::read(known.kind, value)?)),
+                Some(known) => object.read_known(known, value.get())?,
                 None => object.other.push(name, key, value),
             }
         }
         Ok(object)
     }
 
+    fn read_known(&mut self, known: &Known, text: &str) -> serde_json::Result<()> {
+        self.remove_known(known.name);
+        match known.kind {
+            Kind::Map if text.starts_with('{') => {
+                self.maps.insert(known.name, serde_json::from_str(text)?);
+            }
+            Kind::Object(schema) if text.starts_with('{') => {
+                self.objects.insert(known.name, Self::read(schema, text)?);
+            }
+            Kind::List(schema) if text.starts_with('[') => {
+                let entries: Vec<&RawValue> = serde_json::from_str(text)?;
+                let entries = entries.iter().map(|entry| Self::read(schema, entry.get()));
+                self.lists.insert(known.name, entries.collect::<Result<_, _>>()?);
+            }
+            _ => {
+                self.values.insert(known.name, serde_json::from_str(text)?);
+            }
+        }
+        Ok(())
+    }
+
     /// The text that it is written as: known fields in the order of the schema, then the others as they stood.
     pub(super) fn text(&self, schema: &Schema) -> String {
         let mut fields = Fields::default();
         for known in schema {
-            let text = self.known.get(known.name).map(|held| held.text(known.kind));
+            let text = self.text_of(known);
             let is_empty = text.as_ref().is_none_or(|text| is_empty(text));
             let written = match known.empty {
                 Empty::Omitted => text.filter(|_| !is_empty),
@@ -87,18 +104,39 @@ impl Object {
         text
     }
 
-    /// The value of a known field that is no object of known fields.
+    fn text_of(&self, known: &Known) -> Option<String> {
+        let as_kind = match known.kind {
+            Kind::Value => None,
+            Kind::Map => self.maps.get(known.name).map(|map| go_text(&Value::Object(json::sort(map)))),
+            Kind::Object(schema) => self.objects.get(known.name).map(|object| object.text(schema)),
+            Kind::List(schema) => self.lists.get(known.name).map(|entries| {
+                let entries: Vec<String> = entries.iter().map(|entry| entry.text(schema)).collect();
+                format!("[{}]", entries.join(","))
+            }),
+        };
+        as_kind.or_else(|| self.values.get(known.name).map(go_text))
+    }
+
     pub(super) fn value(&self, name: &str) -> Option<&Value> {
-        match self.known.get(name)? {
-            Held::Value(value) => Some(value),
-            Held::Object(_) | Held::List(_) => None,
-        }
+        self.values.get(name)
+    }
+
+    pub(super) fn map(&self, name: &str) -> Option<&Map<String, Value>> {
+        self.maps.get(name)
+    }
+
+    pub(super) fn object(&self, name: &str) -> Option<&Self> {
+        self.objects.get(name)
+    }
+
+    pub(super) fn list(&self, name: &str) -> &[Self] {
+        self.lists.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// Sets a known field. An empty value removes it.
     pub(super) fn set(&mut self, name: &'static str, value: Value) {
         if is_empty(&value.to_string()) {
-            self.known.remove(name);
+            self.values.remove(name);
         } else {
             self.put(name, value);
         }
@@ -106,89 +144,42 @@ impl Object {
 
     /// Sets a known field, also to an empty value.
     pub(super) fn put(&mut self, name: &'static str, value: Value) {
-        self.known.insert(name, Held::Value(value));
-    }
-
-    /// Removes a field; whether it was there.
-    pub(super) fn remove(&mut self, name: &str) -> bool {
-        let was_known = self.known.remove(name).is_some();
-        self.other.remove(name) || was_known
-    }
-
-    pub(super) fn object(&self, name: &str) -> Option<&Self> {
-        match self.known.get(name)? {
-            Held::Object(object) => Some(object),
-            Held::Value(_) | Held::List(_) => None,
-        }
-    }
-
-    /// The object at `name`; whatever else stood there is replaced by an empty one.
-    pub(super) fn object_mut(&mut self, name: &'static str) -> &mut Self {
-        let held = self.known.entry(name).or_insert_with(|| Held::Object(Self::default()));
-        if !matches!(held, Held::Object(_)) {
-            *held = Held::Object(Self::default());
-        }
-        match held {
-            Held::Object(object) => object,
-            #[expect(clippy::unreachable, reason = "it was made an object above")]
-            Held::Value(_) | Held::List(_) => unreachable!(),
-        }
+        self.values.insert(name, value);
     }
 
     /// The object with free names at `name`; whatever else stood there is replaced by an empty one.
     pub(super) fn map_mut(&mut self, name: &'static str) -> &mut Map<String, Value> {
-        let held = self.known.entry(name).or_insert(Held::Value(Value::Null));
-        if !matches!(held, Held::Value(Value::Object(_))) {
-            *held = Held::Value(Value::Object(Map::new()));
-        }
-        match held {
-            Held::Value(Value::Object(map)) => map,
-            #[expect(clippy::unreachable, reason = "it was made an object above")]
-            _ => unreachable!(),
-        }
+        self.values.remove(name);
+        self.maps.entry(name).or_default()
     }
 
-    pub(super) fn list(&self, name: &str) -> &[Self] {
-        match self.known.get(name) {
-            Some(Held::List(list)) => list,
-            _ => &[],
-        }
+    /// The object at `name`; whatever else stood there is replaced by an empty one.
+    pub(super) fn object_mut(&mut self, name: &'static str) -> &mut Self {
+        self.values.remove(name);
+        self.objects.entry(name).or_default()
     }
 
     pub(super) fn set_list(&mut self, name: &'static str, list: Vec<Self>) {
-        self.known.insert(name, Held::List(list));
+        self.values.remove(name);
+        self.lists.insert(name, list);
+    }
+
+    /// Removes a field; whether it was there.
+    pub(super) fn remove(&mut self, name: &str) -> bool {
+        let was_known = self.remove_known(name);
+        self.other.remove(name) || was_known
+    }
+
+    fn remove_known(&mut self, name: &str) -> bool {
+        let in_values = self.values.remove(name).is_some();
+        let in_maps = self.maps.remove(name).is_some();
+        let in_objects = self.objects.remove(name).is_some();
+        self.lists.remove(name).is_some() || in_objects || in_maps || in_values
     }
 }
 
-impl Held {
-    fn read(kind: Kind, value: &RawValue) -> serde_json::Result<Self> {
-        let text = value.get();
-        Ok(match kind {
-            Kind::Object(schema) if text.starts_with('{') => Self::Object(Object::read(schema, text)?),
-            Kind::List(schema) if text.starts_with('[') => {
-                let list: Vec<&RawValue> = serde_json::from_str(text)?;
-                let objects = list.iter().map(|entry| Object::read(schema, entry.get()));
-                Self::List(objects.collect::<Result<_, _>>()?)
-            }
-            _ => Self::Value(serde_json::from_str(text)?),
-        })
-    }
-
-    fn text(&self, kind: Kind) -> String {
-        match (self, kind) {
-            (Self::Value(Value::Object(map)), Kind::Map) => {
-                json::escape_as_go(Value::Object(json::sort(map)).to_string())
-            }
-            (Self::Value(value), _) => json::escape_as_go(value.to_string()),
-            (Self::Object(object), Kind::Object(schema)) => object.text(schema),
-            (Self::Object(object), _) => object.text(&[]),
-            (Self::List(list), kind) => {
-                let schema = if let Kind::List(schema) = kind { schema } else { &[] };
-                let entries: Vec<String> = list.iter().map(|entry| entry.text(schema)).collect();
-                format!("[{}]", entries.join(","))
-            }
-        }
-    }
+fn go_text(value: &Value) -> String {
+    json::escape_as_go(value.to_string())
 }
 
 /// Whether a value says no more than a missing field does.
