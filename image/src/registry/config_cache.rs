@@ -13,6 +13,8 @@ use crate::{Descriptor, Digest};
 
 /// How many are kept; those that were used longest ago go.
 const MOST: usize = 1000;
+/// How much is kept, in bytes.
+const MOST_BYTES: u64 = 64 << 20;
 /// The largest that is kept, in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -48,6 +50,11 @@ impl ConfigCache {
         }
     }
 
+    /// Whether it would be kept.
+    pub(super) fn takes(&self, blob: &Descriptor) -> bool {
+        self.path(blob).is_some()
+    }
+
     fn path(&self, blob: &Descriptor) -> Option<PathBuf> {
         let directory = self.0.as_deref().filter(|_| blob.size <= LARGEST)?;
         Some(directory.join(blob.digest.to_string().replace(':', "-")))
@@ -57,22 +64,39 @@ impl ConfigCache {
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let Some(directory) = path.parent() else { return Ok(()) };
     fs::create_dir_all(directory)?;
-    // Read by others only as a whole; what a crash leaves is told by its digest.
+    // Read by others only as a whole, and by this user alone; what a crash leaves is told by its digest.
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(bytes)?;
     file.persist(path)?;
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        files.push((entry.path(), entry));
+        // Another process may have removed it meanwhile.
+        let Ok(metadata) = entry.metadata() else { continue };
+        files.push((metadata.modified()?, metadata.len(), entry.path()));
     }
-    if files.len() > MOST {
-        let age = |entry: &fs::DirEntry| entry.metadata().and_then(|metadata| metadata.modified()).ok();
-        files.sort_by_cached_key(|(_, entry)| age(entry));
-        // Some at once, so that not every new one sorts all.
-        files.iter().take(files.len() - MOST * 9 / 10).for_each(|(path, _)| remove(path));
-    }
+    files.sort_unstable();
+    surplus(&files).iter().for_each(|(_, _, path)| remove(path));
     Ok(())
+}
+
+/// When a file was used last, its size in bytes, and where it is.
+type Kept = (SystemTime, u64, PathBuf);
+
+/// Those that go, of all files in the order of their use. Some go at once, so that not every new one takes one away.
+fn surplus(files: &[Kept]) -> &[Kept] {
+    let total: u64 = files.iter().map(|(_, size, _)| size).sum();
+    if files.len() <= MOST && total <= MOST_BYTES {
+        return &[];
+    }
+    let (mut count, mut left) = (files.len(), total);
+    let goes = |(_, size, _): &&Kept| {
+        let is_surplus = count > MOST * 9 / 10 || left > MOST_BYTES / 10 * 9;
+        count -= 1;
+        left -= size;
+        is_surplus
+    };
+    &files[..files.iter().take_while(goes).count()]
 }
 
 fn remove(path: &Path) {
@@ -104,6 +128,42 @@ mod tests {
         let none = ConfigCache::new(None);
         none.put(&one, b"one");
         assert_eq!(none.get(&one), None);
+    }
+
+    #[test]
+    fn others_cannot_read_what_is_kept() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let root = tempfile::tempdir().unwrap();
+        let cache = ConfigCache::new(Some(root.path().to_owned()));
+        cache.put(&blob(b"one"), b"one");
+        let file = fs::read_dir(root.path()).unwrap().next().unwrap().unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        // One that is damaged later is as good as none, and another takes its place.
+        fs::write(file.path(), b"two").unwrap();
+        assert_eq!(cache.get(&blob(b"one")), None);
+        cache.put(&blob(b"one"), b"one");
+        assert!(cache.get(&blob(b"one")).is_some());
+    }
+
+    #[test]
+    fn what_is_too_much_goes() {
+        let files = |sizes: &[u64]| -> Vec<Kept> {
+            sizes.iter().map(|size| (SystemTime::UNIX_EPOCH, *size, PathBuf::new())).collect()
+        };
+        let tenth = MOST_BYTES / 10;
+        for (sizes, gone) in [
+            (vec![], 0),
+            (vec![MOST_BYTES], 0),
+            (vec![MOST_BYTES + 1], 1),
+            (vec![1, MOST_BYTES], 2),
+            (vec![tenth, 5 * tenth, 4 * tenth], 0),
+            (vec![2 * tenth, 5 * tenth, 4 * tenth], 1),
+            (vec![0; MOST], 0),
+            (vec![0; MOST + 1], MOST / 10 + 1),
+        ] {
+            assert_eq!(surplus(&files(&sizes)).len(), gone, "{sizes:?}");
+        }
     }
 
     #[test]

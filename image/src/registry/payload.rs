@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use futures_util::stream::{BoxStream, StreamExt as _, try_unfold};
+use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _, try_unfold};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::mpsc;
 
@@ -47,6 +47,15 @@ impl BlobPayload {
     pub(super) fn part(&self, offset: u64, length: u64) -> Self {
         let is_last = self.is_last && offset + length == self.length;
         Self { source: self.source.clone(), offset: self.offset + offset, length, is_last }
+    }
+
+    /// All of it at once.
+    pub(super) async fn bytes(&self) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+        if let BlobSource::Bytes(bytes) = &self.source {
+            return Ok(bytes.clone());
+        }
+        let chunks: Vec<Bytes> = self.stream(Arc::default())?.try_collect().await?;
+        Ok(chunks.concat().into())
     }
 
     /// The bytes, counted in `sent`.

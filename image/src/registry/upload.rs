@@ -123,10 +123,18 @@ impl Core {
         if !is_done {
             self.send_blob(&remote, reference, blob, &payload, session).await?;
         }
-        if let (true, BlobSource::Bytes(bytes)) = (is_new, source) {
-            self.configs.put(blob, bytes);
-        }
+        self.keep(blob, &payload).await;
         Ok(BlobOutcome::Written)
+    }
+
+    /// Keeps a configuration that was sent, wherever it is from: the next rebase of its image begins with it.
+    async fn keep(&self, blob: &Descriptor, payload: &BlobPayload) {
+        if matches!(blob.media_type, MediaType::Config(_)) && self.configs.takes(blob) {
+            match payload.bytes().await {
+                Ok(bytes) => self.configs.put(blob, &bytes),
+                Err(error) => tracing::debug!("{} is not kept: {error}", blob.digest),
+            }
+        }
     }
 
     /// Asks for a blob of another repository. Whatever goes wrong, the blob can still be sent.

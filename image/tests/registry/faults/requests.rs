@@ -138,6 +138,16 @@ fn configurations_are_read_once_for_each_machine() {
     let before = server.requests().len();
     client().resolve(&app, &Platform::host()).unwrap().unwrap();
     assert_eq!(seen(&server)[before..], ["GET /v2/app/manifests/1 200"], "it was written from here");
+    // What is copied from a layout is a file.
+    std::fs::remove_dir_all(directory.path().join("configs")).unwrap();
+    let file = directory.path().join("config");
+    std::fs::write(&file, &sample.config).unwrap();
+    let config = &sample.manifest.as_image().unwrap().config;
+    let other = reference(&server.host(), "other:1");
+    client().write_blob(&other, config, &BlobSource::File(file), None).unwrap();
+    let before = server.requests().len();
+    client().resolve(&app, &Platform::host()).unwrap().unwrap();
+    assert_eq!(seen(&server)[before..], ["GET /v2/app/manifests/1 200"]);
     std::fs::remove_dir_all(directory.path().join("configs")).unwrap();
     for requests in [2, 1] {
         let before = server.requests().len();
