@@ -44,6 +44,9 @@ impl Connection {
         }
         let mut config = RegistryConfig::new(keychain);
         config.insecure = inputs.insecure_registries.clone();
+        // A volume that is not there is not for this phase to make.
+        let kept = kept(inputs).filter(|directory| directory.is_dir());
+        config.config_cache = kept.map(|directory| directory.join("configs"));
         let registry = Registry::new(config)
             .map_err(|error| Failure::new(ExitCode::Failed, "prepare the registry client", &error))?;
         let registry: Arc<dyn ImageStore> = Arc::new(registry);
@@ -161,11 +164,14 @@ pub(super) fn cache(
     Ok(Some(Box::new(cache)))
 }
 
-/// What the layers were at the last build: beside the cache, or beside the launch cache, which are of one app. To be opened
-/// when the buildpacks have ended.
+/// Where things of this app are kept from one build to the next: beside the cache, or beside the launch cache.
+fn kept(inputs: &Inputs) -> Option<&Path> {
+    inputs.cache_directory.as_deref().or(inputs.launch_cache.as_deref())
+}
+
+/// What the layers were at the last build. To be opened when the buildpacks have ended.
 pub(super) fn stat_index(inputs: &Inputs) -> Option<StatIndex> {
-    let directory = inputs.cache_directory.as_ref().or(inputs.launch_cache.as_ref())?;
-    Some(StatIndex::open(&directory.join("stat-index"), inputs.paranoid))
+    Some(StatIndex::open(&kept(inputs)?.join("stat-index"), inputs.paranoid))
 }
 
 /// The run images that the platform offers; a file that does not exist offers none.
