@@ -9,6 +9,7 @@
 //! No name moves before everything it needs is there. Layers of the run image are never read when they are where the app
 //! image goes, or can be mounted there.
 
+mod ahead;
 mod app;
 mod assemble;
 mod base;
@@ -323,10 +324,12 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     let planned = plan::plan(input, &build, image, app_layers)?;
     let first = names.first().ok_or(ExportError::NoImage)?;
     let sink = input.sink(first);
-    let made = layers::make(input, planned.layers, image, form.family, form.layers.first(), &sink)?;
+    let make = || layers::make(input, planned.layers, image, form.family, form.layers.first(), &sink);
+    let (made, ahead) = ahead::while_making(input, (&base, image), form, first, make)?;
     let made: Vec<_> = extension_layers.into_iter().chain(made).collect();
     let config = config::make(input, (&base, base_config), &build, planned.stores, &made, &entrypoint)?;
-    let parts = Parts { base: &base, previous: previous.as_ref(), made: &made, config: config.to_bytes() };
+    let parts =
+        Parts { base: &base, previous: previous.as_ref(), made: &made, ahead, config: config.to_bytes() };
     tracing::info!("Saving {}...", input.images[0]);
     let manifest = match assemble::publish(input, &names, &parts, form) {
         Err(ExportError::Store { source, reference, .. })

@@ -1,6 +1,8 @@
 //! Puts an image where it goes: blobs and configuration, then the manifest, and only then its names.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use longshore_image::convert::ImageLayer;
@@ -31,6 +33,10 @@ impl Upload {
     /// A layer, whose blob may be in another repository of the same place.
     pub(crate) fn layer(layer: ImageLayer, mount_from: Option<Reference>) -> Self {
         Self { mount_from, ..Self::new(layer.descriptor, layer.source) }
+    }
+
+    pub(crate) const fn digest(&self) -> Digest {
+        self.descriptor.digest
     }
 
     /// Whether it is no blob of that image.
@@ -128,6 +134,27 @@ pub(crate) fn publish(
     }
 }
 
+/// Puts blobs into the repository of `name` before it is known what else its image needs; the digests of those that are
+/// there then. What fails here is left to [`publish`], which says why. Once `is_over`, no more are begun.
+pub(crate) fn ahead(
+    target: &Arc<dyn ImageStore>,
+    name: &Reference,
+    uploads: &[Upload],
+    is_over: &AtomicBool,
+) -> HashSet<Digest> {
+    let put = |upload: &Upload| {
+        if is_over.load(Ordering::Relaxed) {
+            return None;
+        }
+        let written = write(target, name, None, upload).inspect_err(|error| {
+            tracing::debug!("{} of '{}' is tried again: {}", error.action, error.reference, error.source);
+            is_over.store(true, Ordering::Relaxed);
+        });
+        written.ok().map(|()| upload.descriptor.digest)
+    };
+    with_connections(|| uploads.par_iter().filter_map(put).collect())
+}
+
 /// Whether a blob is where a name needs it.
 type IsThere = dyn Fn(&Upload, &dyn ImageStore, &Reference) -> bool + Sync;
 
@@ -187,10 +214,15 @@ fn upload(
     if let [only] = uploads {
         return write(target, name, first, only);
     }
-    // Uploads wait for the network more than for a processor.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(CONNECTIONS).build();
-    let all = || uploads.par_iter().try_for_each(|upload| write(target, name, first, upload));
-    pool.map_or_else(|_| all(), |pool| pool.install(all))
+    with_connections(|| uploads.par_iter().try_for_each(|upload| write(target, name, first, upload)))
+}
+
+/// Does something on threads of its own: uploads wait for the network more than for a processor.
+fn with_connections<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    match rayon::ThreadPoolBuilder::new().num_threads(CONNECTIONS).build() {
+        Ok(pool) => pool.install(act),
+        Err(_) => act(),
+    }
 }
 
 fn write(

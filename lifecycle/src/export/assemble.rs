@@ -10,6 +10,7 @@ use longshore_image::{
 };
 use rayon::prelude::*;
 
+use super::ahead::Ahead;
 use super::base::Base;
 use super::form::Form;
 use super::made::{Blob, Made};
@@ -22,6 +23,8 @@ pub(super) struct Parts<'a> {
     pub(super) base: &'a Base,
     pub(super) previous: Option<&'a (Reference, Image)>,
     pub(super) made: &'a [Made],
+    /// What the target has got already.
+    pub(super) ahead: Ahead<'a>,
     pub(super) config: Bytes,
 }
 
@@ -48,7 +51,7 @@ pub(super) fn publish(
     let previous = parts.previous.map(|(reference, image)| (reference, image));
     let sink = &names.first().map_or_else(|| input.sink.clone(), |name| input.sink(name));
     let layers = parts.list(input, form.existing, form.existing)?;
-    let first = variant(input, layers, previous, form.family, &parts.config, sink)?;
+    let first = variant(input, (parts, layers), previous, form.family, sink)?;
     if form.layers != LayerFormats::Dual {
         let Variant { manifest, uploads } = first;
         let publication = Publication {
@@ -65,7 +68,7 @@ pub(super) fn publish(
     let layers = parts.list(input, Compression::Kept, Compression::All(LayerFormat::TarZstd))?;
     let previous = zstd_of(input, parts.previous)?;
     let previous = previous.as_ref().map(|(reference, image)| (reference, image));
-    let second = variant(input, layers, previous, form.family, &parts.config, sink)?;
+    let second = variant(input, (parts, layers), previous, form.family, sink)?;
     let platform = parts.base.image.config.platform();
     let both = [(platform.clone(), &first.manifest), (platform, &second.manifest)];
     let index = Manifest::index(convert::image_index(&both, form.family));
@@ -128,17 +131,16 @@ impl Parts<'_> {
 /// Converts the layers that need it, and makes the manifest.
 fn variant(
     input: &ExportInput<'_>,
-    parts: Vec<Part>,
+    (all, parts): (&Parts<'_>, Vec<Part>),
     previous: Option<(&Reference, &Image)>,
     family: ManifestFormat,
-    config: &Bytes,
     sink: &BlobSink,
 ) -> Result<Variant, ExportError> {
     let parts: Vec<Part> = parts
         .into_par_iter()
         .map(|part| convert(input, part, previous, family, sink))
         .collect::<Result<_, _>>()?;
-    let (config, config_upload) = Upload::config(config.clone(), family);
+    let (config, config_upload) = Upload::config(all.config.clone(), family);
     let descriptors = parts.iter().map(|part| part.layer.descriptor.clone()).collect();
     let manifest = Manifest::image(ImageManifest::new(family, config, descriptors));
     // What the previous image has is there in its repository, and need not be asked for.
@@ -146,7 +148,7 @@ fn variant(
         let upload = Upload::layer(part.layer, part.mount_from);
         match previous {
             Some((reference, image)) if !upload.is_new_to(&image.manifest) => upload.held_by(reference),
-            _ => upload,
+            _ => all.ahead.mark(upload),
         }
     });
     Ok(Variant { manifest, uploads: uploads.chain([config_upload]).collect() })

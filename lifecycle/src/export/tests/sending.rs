@@ -96,6 +96,26 @@ fn each_blob_is_sent_once_and_only_what_changed_the_next_time() {
     assert_eq!(server.requests_of("POST", "").len(), uploads);
 }
 
+/// The registry was asked for the layers of the run image when the app's own were compressed and sent.
+#[test]
+fn the_run_image_is_asked_for_before_the_layers_are_sent() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("layers/acme_web/deps/large"), noise(1, 4 * LARGE)).unwrap();
+    let server = FaultyRegistry::start([]);
+    let images = [format!("{}/app:1", server.host())];
+    let scratch = tempfile::tempdir().unwrap();
+    exported(&fixture, &images, scratch.path(), LayerFormat::TarZstd.into());
+    let base = fixture.image("run:1").manifest.as_image().unwrap().layers[0].digest.to_string();
+    let requests = server.requests();
+    let asked = requests.iter().position(|request| request.method == "HEAD" && request.path.ends_with(&base));
+    // A request is written down when all of it has arrived.
+    let sent = requests.iter().position(|request| request.received > LARGE as u64);
+    assert!(asked.is_some() && asked < sent, "{requests:#?}");
+    let of_base =
+        requests.iter().filter(|request| format!("{}{}", request.path, request.query).contains(&base));
+    assert!(of_base.count() <= 3, "it is not asked for again: {requests:#?}");
+}
+
 #[test]
 fn dual_sends_both_forms_once() {
     let fixture = fixture();
