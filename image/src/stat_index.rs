@@ -33,7 +33,7 @@ use crate::moment::moment;
 use crate::{DiffId, Digest, LayerFormat};
 
 /// The directory of this version of the format.
-const VERSION: &str = "v1";
+const VERSION: &str = "v2";
 const FILE: &str = "index";
 const APP: &str = "app";
 const LOCK: &str = "lock";
@@ -57,7 +57,7 @@ pub struct StatIndex {
 pub enum Finding {
     /// It is what it was: nothing of it need be read.
     Unchanged(LayerDigest),
-    /// It may be what it was, as far as sizes, modes and times of modification tell: a copy is so.
+    /// It may be what it was, as far as names, sizes and modes tell: a copy is so, and what was written anew as a whole.
     Similar,
     /// It is not what it was.
     Changed,
@@ -99,7 +99,7 @@ impl StatIndex {
             self.found().entry(layer.to_owned()).or_insert(record);
             return Ok(Finding::Unchanged(found));
         }
-        Ok(if fingerprint.shape == record.shape { Finding::Similar } else { Finding::Changed })
+        Ok(if record.is_similar(&fingerprint) { Finding::Similar } else { Finding::Changed })
     }
 
     /// The DiffID of a layer, read only if it is not known.

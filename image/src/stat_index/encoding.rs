@@ -2,9 +2,10 @@
 //! end the digest of all that.
 
 use super::records::{KnownBlob, Record, Records};
+use crate::moment::Moment;
 use crate::{DiffId, Digest};
 
-const MAGIC: &[u8] = b"longshore stat index 1\n";
+const MAGIC: &[u8] = b"longshore stat index 2\n";
 const DIGEST: usize = 32;
 
 pub(super) fn encode(records: &Records) -> Vec<u8> {
@@ -13,9 +14,10 @@ pub(super) fn encode(records: &Records) -> Vec<u8> {
     put_number(&mut bytes, records.layers.len() as u64);
     for (layer, record) in &records.layers {
         put_text(&mut bytes, layer);
-        for digest in [record.exact, record.shape, record.diff_id.into()] {
+        for digest in [record.exact, record.shape, record.outline, record.diff_id.into()] {
             bytes.extend(digest.as_bytes());
         }
+        bytes.extend(record.oldest.to_le_bytes());
         bytes.push(u8::from(record.is_settled));
         put_number(&mut bytes, record.uncompressed_size);
         put_number(&mut bytes, record.build);
@@ -46,7 +48,8 @@ fn records(reader: &mut Reader<'_>) -> Option<Records> {
     let mut records = Records { builds: reader.number()?, ..Records::default() };
     for _ in 0..reader.number()? {
         let layer = reader.text()?;
-        let (exact, shape, diff_id) = (reader.digest()?, reader.digest()?, reader.digest()?);
+        let (exact, shape, outline) = (reader.digest()?, reader.digest()?, reader.digest()?);
+        let (diff_id, oldest) = (reader.digest()?, reader.moment()?);
         let is_settled = reader.take(1)? == [1];
         let (uncompressed_size, build) = (reader.number()?, reader.number()?);
         let mut blobs = Vec::new();
@@ -55,8 +58,10 @@ fn records(reader: &mut Reader<'_>) -> Option<Records> {
             blobs.push(KnownBlob { codec, digest, size });
         }
         let diff_id = DiffId::from_bytes(*diff_id.as_bytes());
-        let record = Record { exact, shape, is_settled, diff_id, uncompressed_size, build, blobs };
-        records.layers.insert(layer, record);
+        records.layers.insert(
+            layer,
+            Record { exact, shape, outline, oldest, is_settled, diff_id, uncompressed_size, build, blobs },
+        );
     }
     reader.0.is_empty().then_some(records)
 }
@@ -81,6 +86,10 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self) -> Option<u64> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    fn moment(&mut self) -> Option<Moment> {
+        Some(Moment::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
     fn text(&mut self) -> Option<String> {
@@ -123,7 +132,7 @@ mod tests {
             assert!(decode(&flipped).is_err(), "flipped at {index}");
         }
         assert!(decode(&[&*bytes, b"x"].concat()).is_err());
-        let mut other = b"longshore stat index 2\n".to_vec();
+        let mut other = b"longshore stat index 3\n".to_vec();
         other.extend(Digest::of(&other).as_bytes());
         assert_eq!(decode(&other), Err("it begins with something else"));
     }

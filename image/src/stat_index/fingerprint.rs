@@ -23,6 +23,10 @@ pub struct Fingerprint {
     pub(super) exact: Digest,
     /// The same without inodes, owners on disk and times of change: equal for a faithful copy.
     pub(super) shape: Digest,
+    /// The same without any times: equal when the files were written anew with as many bytes each.
+    pub(super) outline: Digest,
+    /// The oldest time of a file's modification in it.
+    pub(super) oldest: Moment,
     youngest: Youngest,
 }
 
@@ -39,6 +43,8 @@ pub(crate) struct Fingerprinter<'a> {
     root: Option<&'a Path>,
     exact: Sha256,
     shape: Sha256,
+    outline: Sha256,
+    oldest: Moment,
     youngest: Youngest,
     buffer: Vec<u8>,
 }
@@ -49,7 +55,15 @@ impl<'a> Fingerprinter<'a> {
         let mut hasher = Sha256::new();
         hasher.update((order.len() as u64).to_le_bytes());
         hasher.update(order);
-        Self { root, exact: hasher.clone(), shape: hasher, youngest: Youngest::NONE, buffer: Vec::new() }
+        Self {
+            root,
+            exact: hasher.clone(),
+            shape: hasher.clone(),
+            outline: hasher,
+            oldest: Moment::MAX,
+            youngest: Youngest::NONE,
+            buffer: Vec::new(),
+        }
     }
 
     pub(crate) fn push(&mut self, entry: &Entry) {
@@ -64,6 +78,7 @@ impl<'a> Fingerprinter<'a> {
             buffer.push(0);
             self.exact.update(&*buffer);
             self.shape.update(&*buffer);
+            self.outline.update(&*buffer);
             return;
         };
         let is_root = self.root == Some(&entry.path);
@@ -73,8 +88,10 @@ impl<'a> Fingerprinter<'a> {
         for number in [i64::from(stat.mode), if is_file { stat.size as i64 } else { 0 }] {
             buffer.extend(number.to_le_bytes());
         }
+        self.outline.update(&*buffer);
         let modified = moment(stat.modified);
         if is_file {
+            self.oldest = self.oldest.min(modified);
             buffer.extend(modified.to_le_bytes());
         }
         self.shape.update(&*buffer);
@@ -96,6 +113,8 @@ impl<'a> Fingerprinter<'a> {
         Fingerprint {
             exact: Digest::from_hasher(self.exact),
             shape: Digest::from_hasher(self.shape),
+            outline: Digest::from_hasher(self.outline),
+            oldest: self.oldest,
             youngest: self.youngest,
         }
     }

@@ -18,6 +18,8 @@ const BLOBS: usize = 6;
 pub(super) struct Record {
     pub(super) exact: Digest,
     pub(super) shape: Digest,
+    pub(super) outline: Digest,
+    pub(super) oldest: Moment,
     /// Whether no file of it was as young as the record.
     pub(super) is_settled: bool,
     pub(super) diff_id: DiffId,
@@ -46,12 +48,22 @@ impl Record {
         Self {
             exact: fingerprint.exact,
             shape: fingerprint.shape,
+            outline: fingerprint.outline,
+            oldest: fingerprint.oldest,
             is_settled: !fingerprint.is_racy(taken),
             diff_id,
             uncompressed_size,
             build: 0,
             blobs: Vec::new(),
         }
+    }
+
+    /// Whether the layer may have the same content although times have changed: it is a copy, or all of it was written
+    /// anew with as many bytes in each file, as by a fresh clone or another run of an installer. An edit leaves the
+    /// oldest file as old as it was.
+    pub(super) fn is_similar(&self, fingerprint: &Fingerprint) -> bool {
+        let was_written_anew = fingerprint.outline == self.outline && fingerprint.oldest != self.oldest;
+        fingerprint.shape == self.shape || was_written_anew
     }
 
     fn put_blob(&mut self, blob: KnownBlob) {
@@ -106,6 +118,8 @@ pub(super) mod tests {
         Record {
             exact: Digest::of(text.as_bytes()),
             shape: Digest::of(b"shape"),
+            outline: Digest::of(b"outline"),
+            oldest: -1,
             is_settled: true,
             diff_id: DiffId::of(text.as_bytes()),
             uncompressed_size: 1536,

@@ -103,8 +103,9 @@ impl Maker<'_> {
     /// Reads as little as can be: nothing of a layer that the index knows to be unchanged, and else each layer once.
     ///
     /// Reading a layer for its DiffID costs a sixth of compressing it. So one that may still be what it was is read
-    /// first, and only compressed when it is not. One that the index knows to be changed is compressed at once. Without
-    /// an index nothing is known but that the previous image had such a layer.
+    /// first, and only compressed when it is not: a copy, or files that were written anew with as many bytes each. One
+    /// in which some files are edited, or another size, is compressed at once. Without an index nothing is known but that
+    /// the previous image had such a layer.
     fn find(
         &self,
         name: &str,

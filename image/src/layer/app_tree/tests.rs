@@ -195,9 +195,9 @@ fn an_app_that_is_written_to_meanwhile_is_not_recorded() {
         let tree = place.read();
         change();
         index.note_app(&tree, vec![(DiffId::of(b"1"), 1)]).unwrap();
-        let _ = fs::remove_file(place.path("index/v1/app"));
+        let _ = fs::remove_file(place.path("index/v2/app"));
         index.save().unwrap();
-        place.path("index/v1/app").exists()
+        place.path("index/v2/app").exists()
     };
     assert!(recorded(&|| {}));
     assert!(!recorded(&|| place.write("a", "new")));

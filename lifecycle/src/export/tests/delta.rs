@@ -166,7 +166,7 @@ fn changes_that_are_half_of_the_app_become_one_layer() {
 #[test]
 fn without_a_record_of_the_previous_image_the_layer_is_full() {
     let mut builds = Builds::new();
-    let record = builds.fixture.path("index/v1/app");
+    let record = builds.fixture.path("index/v2/app");
     let remove = || fs::remove_file(&record).unwrap();
     let damage = || fs::write(&record, "damaged").unwrap();
     for (name, spoil) in [("one", &remove as &dyn Fn()), ("two", &damage)] {

@@ -258,7 +258,7 @@ fn all_ways_lead_to_the_same_image() {
     let cold = Fixture::new().export().manifest.digest();
     let (fixture, first) = Fixture::built();
     let without = export(&fixture.input(&["app:1".to_owned()])).unwrap();
-    fs::write(fixture.path("index/v1/index"), "damaged").unwrap();
+    fs::write(fixture.path("index/v2/index"), "damaged").unwrap();
     let damaged = fixture.build(false);
     for output in [first, without, damaged, fixture.build(false), fixture.build(true)] {
         assert_eq!(output.manifest.digest(), cold);
