@@ -238,12 +238,35 @@ fn a_rebase_into_another_format_moves_the_name_once() {
     fleet.rebase(&[&first, "--publish", "--layer-format", "dual"]).success();
     assert_eq!(moves() - before, 1);
     assert_eq!(fleet.manifest("team/web:1")["manifests"].as_array().unwrap().len(), 2);
+}
 
-    // The settings are the default.
+/// A `layer-format` in the settings made `rebase` compress every layer of other people's images again.
+#[test]
+fn the_settings_do_not_make_a_rebase_convert_an_app() {
+    let fleet = Fleet::new();
+    fleet.patch_run_image("1\n");
+    let layers = |name: &str| {
+        let manifest = fleet.manifest(name);
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        layers.map(|layer| (layer["digest"].to_string(), layer["mediaType"].to_string())).collect::<Vec<_>>()
+    };
+    let before = layers(APPS[1]);
+    assert!(before.iter().any(|(_, media_type)| media_type.contains("zstd")), "{before:?}");
     let _ = fleet.environment.write("config/longshore/config.toml", "layer-format = \"tar+gzip\"\n");
     let second = fleet.registry.reference(APPS[1]);
     fleet.rebase(&[&second, "--publish"]).success();
-    let manifest = fleet.manifest("team/web:2").to_string();
+    fleet.assert_rebased(APPS[1], true);
+    let after = layers(APPS[1]);
+    let own = before.len() - 1;
+    assert_eq!(after[after.len() - own..], before[1..], "the app's own layers are what they were");
+
+    let environment = &fleet.environment;
+    environment
+        .longshore(&["rebase", &second, "--publish", "--layer-format", "keep"])
+        .success()
+        .says("up to date");
+    fleet.rebase(&[&second, "--publish", "--layer-format", "tar+gzip"]).success();
+    let manifest = fleet.manifest(APPS[1]).to_string();
     assert!(!manifest.contains("zstd"), "{manifest}");
 }
 

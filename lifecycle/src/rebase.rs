@@ -54,6 +54,9 @@ pub struct RebaseInput<'a> {
     /// How the app's layers are to be compressed, and those of the run image that not every client reads; as they are
     /// when `None`.
     pub layer_format: Option<LayerFormats>,
+    /// What the clients of the image read, where `layer_format` says nothing: layers of the run image that they may not
+    /// read are converted, and the app's stay as they are.
+    pub readable: Option<LayerFormats>,
     /// Whose media types the manifest has; those that it had when `None`.
     pub manifest_format: Option<ManifestChoice>,
     /// Where layers lie that are compressed anew, until they are in the target.

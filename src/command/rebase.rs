@@ -7,15 +7,15 @@ mod selection;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use longshore_cnb::PlatformApi;
-use longshore_image::{ImageStore, LayerFormats, ManifestChoice, Platform, Reference};
+use longshore_image::{ImageStore, InvalidFormat, LayerFormats, ManifestChoice, Platform, Reference};
 use longshore_lifecycle::Identify;
 use longshore_lifecycle::rebase::{Preview, RebaseError, RebaseInput, RebaseOutput, preview, rebase};
 
 use super::UsageError;
-use super::shared::FormatArguments;
 use crate::directories::Directories;
 use crate::images::{Images, Places, Remembered};
 use crate::known_registries::KnownRegistries;
@@ -70,8 +70,56 @@ pub(crate) struct RebaseArguments {
     /// A registry without valid certificates; may be given several times
     #[arg(long, value_name = "HOST")]
     insecure_registry: Vec<String>,
-    #[command(flatten)]
-    formats: FormatArguments,
+    /// How layers are compressed: keep, as they are; or tar, tar+gzip, tar+zstd or dual, for all of them [default: keep]
+    #[arg(long, value_name = "FORMAT", env = "LONGSHORE_LAYER_FORMAT")]
+    layer_format: Option<RebasedLayers>,
+    /// Whose media types the manifest has: oci, docker, or auto for OCI's unless the registry refuses them
+    /// [default: those that it had]
+    #[arg(long, value_name = "FORMAT", env = "LONGSHORE_MANIFEST_FORMAT")]
+    manifest_format: Option<ManifestChoice>,
+}
+
+/// How layers of a rebased image are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RebasedLayers {
+    /// As they are.
+    Kept,
+    /// All in a format.
+    In(LayerFormats),
+}
+
+impl FromStr for RebasedLayers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "keep" => Ok(Self::Kept),
+            other => {
+                other.parse().map(Self::In).map_err(|error: InvalidFormat| format!("{error}, or `keep`"))
+            }
+        }
+    }
+}
+
+/// What became of the flags and the settings for the layers of a rebased image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Wanted {
+    /// The format of all layers; each stays as it is without one.
+    all: Option<LayerFormats>,
+    /// What the run image's new layers must at least be readable for.
+    readable: Option<LayerFormats>,
+}
+
+impl Wanted {
+    /// A rebase converts nothing that it was not told to: the format of the settings is for new images. But whoever
+    /// chose one for clients that do not read zstd must not get it from a run image.
+    const fn new(flag: Option<RebasedLayers>, setting: Option<LayerFormats>) -> Self {
+        match flag {
+            Some(RebasedLayers::In(formats)) => Self { all: Some(formats), readable: None },
+            Some(RebasedLayers::Kept) => Self { all: None, readable: None },
+            None => Self { all: None, readable: setting },
+        }
+    }
 }
 
 impl RebaseArguments {
@@ -148,7 +196,8 @@ fn run_one(arguments: &RebaseArguments, rebaser: &Rebaser<'_>) -> anyhow::Result
 /// Rebases one image after the other, or several at once.
 struct Rebaser<'a> {
     arguments: &'a RebaseArguments,
-    formats: FormatArguments,
+    layers: Wanted,
+    manifest_format: Option<ManifestChoice>,
     images: Images,
     run_images: [Arc<dyn ImageStore>; 2],
     known: Mutex<KnownRegistries>,
@@ -170,7 +219,8 @@ impl<'a> Rebaser<'a> {
         let run_images = [places(PullPolicy::IfNotPresent)?, places(PullPolicy::Always)?];
         Ok(Self {
             arguments,
-            formats: arguments.formats.or(settings),
+            layers: Wanted::new(arguments.layer_format, settings.layer_format),
+            manifest_format: arguments.manifest_format.or(settings.manifest_format),
             images,
             run_images,
             known: Mutex::new(KnownRegistries::read(directories)?),
@@ -180,7 +230,7 @@ impl<'a> Rebaser<'a> {
     /// Rebases an image in the local store, or in its registry.
     fn rebase(&self, image: &Reference, publish: bool) -> anyhow::Result<RebaseOutput> {
         let rebased = self.with_input(image, publish, rebase)?;
-        if publish && let Some(choice) = self.formats.manifest_format {
+        if publish && let Some(choice) = self.manifest_format {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.learn(image.registry(), choice, &rebased.manifest)?;
         }
@@ -217,6 +267,7 @@ impl<'a> Rebaser<'a> {
             any_tag: true,
             keep_current: true,
             layer_format,
+            readable: self.layers.readable,
             manifest_format,
             sink: self.images.local().sink(),
         })?)
@@ -224,13 +275,41 @@ impl<'a> Rebaser<'a> {
 
     /// The formats that were asked for, as far as the registry is known to take them.
     fn formats(&self, image: &Reference, publish: bool) -> (Option<LayerFormats>, Option<ManifestChoice>) {
-        let FormatArguments { layer_format, manifest_format } = self.formats;
-        match manifest_format {
+        let layer_format = self.layers.all;
+        match self.manifest_format {
             Some(choice) if publish => {
                 let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
                 known.formats(image.registry(), layer_format, choice)
             }
             choice => (layer_format, choice),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_image::LayerFormat;
+
+    use super::*;
+
+    /// A `layer-format` of the settings made each rebase compress all layers of images of other formats again.
+    #[test]
+    fn the_settings_convert_nothing_of_the_app() {
+        let gzip = LayerFormats::One(LayerFormat::TarGzip);
+        let kept = Wanted::default();
+        let readable = Wanted { readable: Some(gzip), ..kept };
+        let converted = Wanted { all: Some(LayerFormats::Dual), ..kept };
+        for (flag, setting, expected) in [
+            (None, None, kept),
+            (None, Some(gzip), readable),
+            (Some("keep"), Some(gzip), kept),
+            (Some("dual"), Some(gzip), converted),
+            (Some("dual"), None, converted),
+        ] {
+            let flag = flag.map(|text| text.parse().unwrap());
+            assert_eq!(Wanted::new(flag, setting), expected, "{flag:?} {setting:?}");
+        }
+        let error = "zip".parse::<RebasedLayers>().unwrap_err();
+        assert!(error.contains("tar+zstd") && error.contains("keep"), "{error}");
     }
 }

@@ -64,6 +64,7 @@ fn input<'a>(
         any_tag: false,
         keep_current: false,
         layer_format: connected::format("CNB_LAYER_FORMAT", inputs.layer_format.as_deref())?,
+        readable: None,
         manifest_format: connected::format("CNB_MANIFEST_FORMAT", inputs.manifest_format.as_deref())?,
         sink: BlobSink::scratch(scratch),
     })

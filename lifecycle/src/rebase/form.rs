@@ -51,16 +51,16 @@ impl Form {
 
     fn new(formats: Option<LayerFormats>, family: Option<ManifestFormat>, input: &RebaseInput<'_>) -> Self {
         // The run image's layers stay what they are where every client reads them: then they need not be pulled.
-        let all = |format| Variant {
-            base: if format == LayerFormat::TarZstd {
-                Compression::Kept
-            } else {
-                Compression::WithoutZstd(format)
-            },
-            app: Compression::All(format),
+        let base = |format| match format {
+            LayerFormat::TarZstd => Compression::Kept,
+            other => Compression::WithoutZstd(other),
         };
+        let all = |format| Variant { base: base(format), app: Compression::All(format) };
         let variants = match formats {
-            None => vec![Variant { base: Compression::Kept, app: Compression::Kept }],
+            None => vec![Variant {
+                base: input.readable.map_or(Compression::Kept, |formats| base(formats.first())),
+                app: Compression::Kept,
+            }],
             Some(LayerFormats::One(format)) => vec![all(format)],
             Some(LayerFormats::Dual) => vec![all(LayerFormat::TarGzip), all(LayerFormat::TarZstd)],
         };

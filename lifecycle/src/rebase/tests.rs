@@ -24,6 +24,7 @@ fn input<'a>(fixture: &'a Fixture, images: &'a [String]) -> RebaseInput<'a> {
         any_tag: true,
         keep_current: true,
         layer_format: None,
+        readable: None,
         manifest_format: None,
         sink: fixture.store.sink(),
     }

@@ -114,6 +114,7 @@ fn run_image_layers_are_mounted_and_a_rebuild_sends_nothing() {
         any_tag: false,
         keep_current: true,
         layer_format: None,
+        readable: None,
         manifest_format: None,
         sink: fixture.store.sink(),
     })

@@ -1,6 +1,7 @@
 //! Rebases that change formats at once: no name ever points at something in between.
 
-use longshore_image::{LayerFormat, ManifestContent, ZSTD_ANNOTATION};
+use longshore_image::layer::{self, Entry, LayerSource};
+use longshore_image::{BlobSource, ImageManifest, LayerFormat, ManifestContent, ZSTD_ANNOTATION};
 
 use super::*;
 use crate::export::ExportInput;
@@ -74,4 +75,37 @@ fn two_formats_are_made_of_one() {
     let one = RebaseInput { layer_format: Some(LayerFormat::TarGzip.into()), ..input(&fixture, &images) };
     let [only] = children(&fixture, &rebase(&one).unwrap().manifest).try_into().unwrap();
     assert_eq!(only.digest(), gzip.digest());
+}
+
+/// What the settings say of new images must not compress an app's layers again.
+#[test]
+fn clients_without_zstd_get_none_from_a_run_image_and_keep_what_they_have() {
+    let fixture = exported(LayerFormat::TarZstd.into());
+    let images = ["app:1".to_owned()];
+    let app = formats(&fixture.image("app:1").manifest)[1..].to_vec();
+    zstd_run_image(&fixture, "three");
+    let kept = rebase(&input(&fixture, &images)).unwrap().manifest;
+    assert_eq!(formats(&kept)[0], LayerFormat::TarZstd);
+    zstd_run_image(&fixture, "four");
+    let readable = Some(LayerFormat::TarGzip.into());
+    let output = rebase(&RebaseInput { readable, ..input(&fixture, &images) }).unwrap();
+    assert_eq!(formats(&output.manifest)[0], LayerFormat::TarGzip);
+    assert_eq!(formats(&output.manifest)[1..], app);
+    let readable = Some(LayerFormat::TarZstd.into());
+    let again = rebase(&RebaseInput { readable, ..input(&fixture, &images) }).unwrap();
+    assert!(again.is_unchanged, "one that stands on the run image stays");
+}
+
+/// Puts a run image with a layer in zstd below `run:1`.
+fn zstd_run_image(fixture: &Fixture, content: &str) {
+    let image = base_image(&fixture.store, "run:1", content, |_| {});
+    let reference: Reference = "run:1".parse().unwrap();
+    let source = LayerSource::entries(vec![Entry::file("/base", 0o644, content.to_owned())]);
+    let sink = fixture.store.sink();
+    let layer = layer::build(&source, LayerFormat::TarZstd, ManifestFormat::Oci, &sink).unwrap();
+    assert_eq!(image.config.diff_ids(), [layer.diff_id]);
+    fixture.store.write_blob(&reference, &layer.descriptor, &BlobSource::File(layer.path), None).unwrap();
+    let config = image.manifest.as_image().unwrap().config.clone();
+    let manifest = Manifest::image(ImageManifest::new(ManifestFormat::Oci, config, vec![layer.descriptor]));
+    fixture.store.put_manifest(&reference, &manifest).unwrap();
 }

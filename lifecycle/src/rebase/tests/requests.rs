@@ -97,6 +97,7 @@ impl Place {
             any_tag: true,
             keep_current: true,
             layer_format: None,
+            readable: None,
             manifest_format: manifest,
             sink: self.sink.clone(),
         });
