@@ -199,12 +199,15 @@ pub(crate) struct Build<'a> {
     pub(crate) platform_api: &'a str,
     pub(crate) access: Access<'a>,
     pub(crate) run_image: &'a str,
+    /// Variables of the phases, besides those of every build.
+    pub(crate) variables: &'a [&'a str],
 }
 
 impl<'a> Build<'a> {
     pub(crate) fn new(engine: &'a dyn Engine, surroundings: &'a Surroundings, name: &'a str) -> Self {
         let (platform_api, access) = ("0.15", Access::Registry);
-        Self { engine, surroundings, name, platform_api, access, run_image: &surroundings.run_image }
+        let run_image = &surroundings.run_image;
+        Self { engine, surroundings, name, platform_api, access, run_image, variables: &[] }
     }
 
     fn container(&self, user: User, volumes: &[&str], command: &[&str]) -> Outcome {
@@ -214,6 +217,7 @@ impl<'a> Build<'a> {
         let mut arguments = vec!["run", "--rm", "--network=host", &layers, &app, &api];
         arguments.extend(["--env=CNB_REGISTRY_AUTH={}", "--env=CNB_EXPERIMENTAL_MODE=warn"]);
         volumes.iter().for_each(|volume| arguments.extend(["--volume", volume]));
+        self.variables.iter().for_each(|variable| arguments.extend(["--env", variable]));
         if matches!(user, User::Root) {
             arguments.push("--user=root");
         }
@@ -449,6 +453,47 @@ fn a_launch_cache_saves_exports_of_podman() {
     let podman = Podman::new();
     let (socket, _server) = podman.serve();
     a_launch_cache_saves_exports(&podman, &socket);
+}
+
+/// What changed in the app is a layer of its own, which the daemon puts on top of those that it has.
+fn a_daemon_gets_deltas(engine: &dyn Engine, socket: &Path) {
+    const IMAGE: &str = "docker.io/library/app:1";
+    let surroundings = Surroundings::new();
+    let _ = surroundings.environment.write("app/large", &"more than what changes\n".repeat(1000));
+    let socket = socket.display().to_string();
+    let named = |name| Build {
+        access: Access::Daemon(&socket),
+        variables: &["CNB_APP_LAYER=delta"],
+        ..Build::new(engine, &surroundings, name)
+    };
+    let id = || engine.engine(&["image", "inspect", "--format={{.Id}}", IMAGE]).success().stdout;
+    for image in [&surroundings.builder, &surroundings.run_image] {
+        engine.fetch(image);
+    }
+    named("first").trusted("app:1").says("Added 1/1 app layer(s)");
+    for (name, page, kept) in [("second", "good bye\n", 1), ("third", "once more\n", 2)] {
+        web_app(&surroundings.environment.path("app"), page);
+        let all = kept + 1;
+        let outcome = named(name).trusted("app:1").says(&format!("Reused {kept}/{all} app layer(s)"));
+        drop(outcome.says(&format!("Added 1/{all} app layer(s)")));
+        assert_serves(engine, IMAGE, page);
+    }
+    let third = id();
+    named("fourth").trusted("app:1").says("Reused 3/3 app layer(s)");
+    assert_eq!(id(), third, "nothing has changed");
+}
+
+#[test]
+fn deltas_go_into_docker() {
+    let dockerd = Dockerd::start();
+    a_daemon_gets_deltas(&dockerd, &dockerd.socket());
+}
+
+#[test]
+fn deltas_go_into_podman() {
+    let podman = Podman::new();
+    let (socket, _server) = podman.serve();
+    a_daemon_gets_deltas(&podman, &socket);
 }
 
 /// Whoever makes an image of a lifecycle puts its SBOMs beside its programs.

@@ -1,9 +1,11 @@
 //! `longshore build --app-layer delta`: one changed file is a small layer, which every other command takes as it is.
 
+use std::time::Duration;
+
 use longshore_test_support::buildpack::ShellBuildpack;
 use longshore_test_support::layout::Layout;
-use longshore_test_support::tiny::{RUN_IMAGE, TinyBuilder};
-use longshore_test_support::{Outcome, TestEnvironment, skopeo};
+use longshore_test_support::tiny::{RUN_IMAGE, TinyBuilder, web_app, web_buildpack};
+use longshore_test_support::{DockerRegistry, Dockerd, Outcome, Podman, TestEnvironment, http, skopeo};
 use serde_json::Value;
 
 use crate::LONGSHORE;
@@ -118,4 +120,52 @@ fn the_environment_and_the_settings_choose_too() {
     let _ = environment.write("app/page", "third\n");
     environment.longshore(&BUILD[..6]).success();
     assert_eq!(app_layers(&environment).len(), 2);
+}
+
+/// Only the change is sent, and who pulls the image has all of the app.
+#[test]
+fn published_deltas_are_pulled_and_run() {
+    let registry = DockerRegistry::start();
+    let environment = TestEnvironment::new(LONGSHORE);
+    let builder = TinyBuilder::new(vec![web_buildpack()]).publish(&registry);
+    let _ = environment.write("app/large", &text(LARGE));
+    let _ = environment.write("app/old", "old");
+    let image = registry.reference("web:1");
+    let source = format!("docker://{image}");
+    let layers = || skopeo::manifest(&source)["layers"].as_array().unwrap().clone();
+    let publish = |page: &str| {
+        web_app(&environment.path("app"), page);
+        environment.hand_over();
+        let build = ["build", &image, "--path", "app", "--builder", &builder, "--publish"];
+        // Docker 20.10 cannot read zstd.
+        let delta = ["--app-layer", "delta", "--layer-format", "tar+gzip"];
+        environment.longshore(&[&build[..], &delta].concat()).success();
+    };
+    publish("first\n");
+    let first = layers();
+    std::fs::remove_file(environment.path("app/old")).unwrap();
+    let uploads = || registry.requests("\"PUT /v2/web/blobs/uploads/").len();
+    let before = uploads();
+    publish("second\n");
+    let second = layers();
+    let new: Vec<_> = second.iter().filter(|layer| !first.contains(layer)).collect();
+    assert!(second.len() == first.len() + 1 && new.len() == 1, "{new:?}");
+    assert!(new[0]["size"].as_u64().unwrap() < 1_000, "{new:?}");
+    assert_eq!(uploads() - before, 2, "the layer and the configuration");
+
+    let serves = |port, page: &str| assert_eq!(http::get(port, "/", Duration::from_secs(30)), page);
+    let podman = Podman::new();
+    podman.pull(&image, None);
+    let port = http::free_port();
+    let container = podman.run(&image, port);
+    serves(port, "second\n");
+    drop(container);
+    let dockerd = Dockerd::start();
+    dockerd.docker(&["pull", "--quiet", &image]).success();
+    let port = http::free_port();
+    let container = dockerd.run(&image, port);
+    serves(port, "second\n");
+    drop(container);
+    let listed = podman.podman(&["run", "--rm", "--entrypoint=ls", &image, "/workspace"]).success();
+    drop(listed.says("large").does_not_say("old"));
 }

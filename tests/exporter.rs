@@ -34,13 +34,14 @@ struct Machine {
     environment: TestEnvironment,
     registry: FaultyRegistry,
     format: &'static str,
+    app_layer: &'static str,
 }
 
 impl Machine {
     fn new(format: &'static str) -> Self {
         let environment = TestEnvironment::new(LONGSHORE);
         let registry = FaultyRegistry::start([]);
-        let machine = Self { environment, registry, format };
+        let machine = Self { environment, registry, format, app_layer: "full" };
         TinyBuilder::new(Vec::new()).write_run_image(&Layout::open(&machine.path("images")), "run");
         let source = format!("oci:{}:run", machine.path("images").display());
         skopeo::copy(&source, &format!("docker://{}", machine.name("run:1")));
@@ -108,6 +109,7 @@ impl Machine {
             .env("CNB_USER_ID", owner.uid().to_string())
             .env("CNB_GROUP_ID", owner.gid().to_string())
             .env("CNB_LAYER_FORMAT", self.format)
+            .env("CNB_APP_LAYER", self.app_layer)
             .current_dir(self.path("."));
         if let Some(threads) = way.threads {
             command.env("RAYON_NUM_THREADS", threads.to_string());
@@ -247,4 +249,44 @@ fn an_unchanged_export_ends_after_comparing() {
     let configs = [config("app", "1"), config("run", "1")];
     assert_eq!(blobs.len(), 2, "{shown}");
     assert!(blobs.iter().all(|request| configs.contains(&request.path)), "{shown}");
+}
+
+/// What changed in the app is a layer on top of those of the previous image, where the cache directory has a record of it.
+#[test]
+fn an_exporter_makes_deltas_of_an_app() {
+    let machine = Machine { app_layer: "delta", ..Machine::new("tar+zstd") };
+    let (without_slices, _) = METADATA.split_once("[[slices]]").unwrap();
+    let _ = machine.environment.write("layers/config/metadata.toml", without_slices);
+    std::fs::write(machine.path("app/large"), noise(1 << 20)).unwrap();
+    let (image, way) = ("app:1", Way::default());
+    let app_layers = || -> Vec<String> {
+        let read = |bytes: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
+        let manifest = read(machine.registry.manifest("app", "1").unwrap());
+        let config = manifest["config"]["digest"].as_str().unwrap();
+        let config = read(machine.registry.blob("app", config).unwrap());
+        let label = config["config"]["Labels"]["io.buildpacks.lifecycle.metadata"].as_str().unwrap();
+        let label: serde_json::Value = serde_json::from_str(label).unwrap();
+        label["app"].as_array().unwrap().iter().map(|layer| layer["sha"].to_string()).collect()
+    };
+    let sent = || -> u64 {
+        let requests = machine.registry.requests().into_iter();
+        requests.filter(|request| request.path.contains("/app/blobs/")).map(|request| request.received).sum()
+    };
+    machine.build(image, "cache", way);
+    let first = app_layers();
+    assert_eq!(first.len(), 1);
+    let before = sent();
+    assert!(before > 1 << 20);
+
+    let _ = machine.environment.write("app/server", "serve something else\n");
+    let changed = machine.build(image, "cache", way);
+    let second = app_layers();
+    assert!(second.len() == 2 && second[0] == first[0], "{second:?}");
+    assert!(sent() - before < 20_000, "{} bytes were sent", sent() - before);
+    assert_eq!(machine.build(image, "cache", way), changed, "nothing has changed");
+
+    // A cache that knows nothing of the app: all of it is a layer again.
+    machine.build(image, "other-cache", way);
+    assert_eq!(app_layers().len(), 1);
+    machine.registry.assert_tags_are_complete();
 }
