@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use anyhow::Context;
 use longshore_cnb::order::{OrderGroup, OrderToml};
 use longshore_lifecycle::cache::LockedCache;
 use longshore_sandbox::{IdMapping, give_tree_except, remove_tree};
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use tempfile::TempDir;
 
 use crate::builder::Module;
@@ -39,6 +41,9 @@ impl WorkDirectory {
     pub(crate) fn new(parent: &Path, cache: &LockedCache) -> anyhow::Result<Self> {
         fs_err::create_dir_all(parent)?;
         fs_err::set_permissions(parent, Permissions::from_mode(0o700))?;
+        if let Err(error) = spread(parent) {
+            tracing::debug!("work directories are not spread over the disk: {error}");
+        }
         let (work, abandoned) = {
             let _lock = lock_parent(parent)?;
             let abandoned = Abandoned::find(parent);
@@ -192,6 +197,19 @@ pub(crate) fn clear_abandoned(parent: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets each work directory begin in another part of the disk, where the file system knows that flag (ext4's `T`).
+///
+/// ext4 gives an inode that was just removed to nobody for some minutes. Where a build puts its copy of the app beside the
+/// place of the last one, each new file steps over all that this one left: 40,000 files then take ten seconds.
+fn spread(parent: &Path) -> io::Result<()> {
+    let directory = File::open(parent)?;
+    let flags = ioctl_getflags(&directory)?;
+    if !flags.contains(IFlags::TOPDIR) {
+        ioctl_setflags(&directory, flags | IFlags::TOPDIR)?;
+    }
+    Ok(())
+}
+
 /// Held while a work directory is made and has no lock yet.
 fn lock_parent(parent: &Path) -> anyhow::Result<File> {
     let lock = fs_err::File::create(parent.join(LOCK))?;
@@ -288,6 +306,19 @@ mod tests {
         let path = first.layers();
         drop(first);
         assert!(!path.exists() && second.layers().is_dir());
+    }
+
+    /// A build of a large app took ten seconds more when it began soon after another had ended.
+    #[test]
+    fn work_directories_are_spread_where_the_file_system_can() {
+        const EXT4: u64 = 0xef53;
+        let parent = tempfile::tempdir().unwrap();
+        let cache = LockedCache::wait(parent.path().join("cache"), "app").unwrap();
+        let _work = WorkDirectory::new(parent.path(), &cache).unwrap();
+        let directory = File::open(parent.path()).unwrap();
+        if rustix::fs::fstatfs(&directory).unwrap().f_type as u64 == EXT4 {
+            assert!(ioctl_getflags(&directory).unwrap().contains(IFlags::TOPDIR));
+        }
     }
 
     #[test]
