@@ -161,8 +161,12 @@ impl<'a> DirectoryUpdate<'a> {
         let (committed, backup) = (self.cache.committed(), self.cache.backup());
         let failed = |errno: Errno| CacheError::File { path: committed.clone(), source: errno.into() };
         match rustix::fs::renameat_with(CWD, &self.staging, CWD, &committed, RenameFlags::EXCHANGE) {
-            Ok(()) => return remove_directory(&self.staging),
-            Err(Errno::NOENT) => return rustix::fs::rename(&self.staging, &committed).map_err(failed),
+            // The old cache is only removed when it cannot come back.
+            Ok(()) => return self.sync().and_then(|()| remove_directory(&self.staging)),
+            Err(Errno::NOENT) => {
+                rustix::fs::rename(&self.staging, &committed).map_err(failed)?;
+                return self.sync();
+            }
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(failed(errno)),
         }
@@ -173,7 +177,12 @@ impl<'a> DirectoryUpdate<'a> {
             let _ = rustix::fs::rename(&backup, &committed);
             return Err(failed(errno));
         }
+        self.sync()?;
         remove_directory(&backup)
+    }
+
+    fn sync(&self) -> Result<(), CacheError> {
+        sync_directory(&self.cache.directory)
     }
 }
 
@@ -216,8 +225,7 @@ impl CacheUpdate for DirectoryUpdate<'_> {
     fn commit(self: Box<Self>, metadata: &CacheMetadata) -> Result<(), CacheError> {
         self.write_metadata(metadata)?;
         sync_directory(&self.staging)?;
-        self.replace()?;
-        sync_directory(&self.cache.directory)
+        self.replace()
     }
 }
 
