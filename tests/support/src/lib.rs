@@ -24,6 +24,8 @@ pub mod http;
 pub mod layout;
 pub mod line;
 pub mod podman;
+#[cfg(target_arch = "x86_64")]
+pub mod power_loss;
 pub mod process;
 pub mod proxy;
 pub mod pulled;
