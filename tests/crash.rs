@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::LONGSHORE;
 use crate::build::caching_buildpack;
 
-const BUILD: [&str; 6] = ["build", "web", "--path", "app", "--builder", "tiny-builder"];
+pub(crate) const BUILD: [&str; 6] = ["build", "web", "--path", "app", "--builder", "tiny-builder"];
 
 /// A buildpack whose cached layer is another one when the app's file `content` is.
 fn changing_buildpack() -> ShellBuildpack {
@@ -34,16 +34,16 @@ printf '[types]\nlaunch = true\ncache = true\n' > "$layer.toml""#,
 }
 
 /// A machine on which an app is built, in two versions in turn.
-struct Machine {
-    environment: TestEnvironment,
+pub(crate) struct Machine {
+    pub(crate) environment: TestEnvironment,
     /// The images of the versions.
-    digests: [String; 2],
+    pub(crate) digests: [String; 2],
     version: usize,
 }
 
 impl Machine {
     /// A machine that has built both versions, the first one last.
-    fn warm() -> Self {
+    pub(crate) fn warm() -> Self {
         let mut machine = Self::cold();
         for version in [0, 1, 0] {
             machine.version = version;
@@ -56,7 +56,7 @@ impl Machine {
     }
 
     /// A machine that has built nothing.
-    fn cold() -> Self {
+    pub(crate) fn cold() -> Self {
         let environment = TestEnvironment::new(LONGSHORE);
         let buildpacks = vec![caching_buildpack(), changing_buildpack(), web_buildpack()];
         TinyBuilder::new(buildpacks).install(&environment);
@@ -72,7 +72,7 @@ impl Machine {
     }
 
     /// Changes the app, and gives the images that were before and that are to be after the next build.
-    fn change(&mut self) -> (String, String) {
+    pub(crate) fn change(&mut self) -> (String, String) {
         let old = self.version;
         self.version = 1 - old;
         self.write();
@@ -87,12 +87,12 @@ impl Machine {
     }
 
     /// A build with nothing in its way.
-    fn build(&self) -> Outcome {
+    pub(crate) fn build(&self) -> Outcome {
         self.environment.longshore(&BUILD).success()
     }
 
     /// Every blob is what its name says, and every image is whole.
-    fn verify(&self, when: &str) {
+    pub(crate) fn verify(&self, when: &str) {
         let store = self.environment.store();
         for blob in fs::read_dir(store.join("blobs/sha256")).unwrap() {
             let path = blob.unwrap().path();
@@ -114,7 +114,7 @@ impl Machine {
     }
 
     /// Nothing half-written is left after a clean-up.
-    fn verify_tidy(&self, when: &str) {
+    pub(crate) fn verify_tidy(&self, when: &str) {
         self.environment.longshore(&["image", "prune"]).success();
         for folder in ["data", "cache", "tmp"] {
             let mut left = Vec::new();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use longshore_test_support::layout::{Layout, digest};
-use longshore_test_support::registry::Logged;
+use longshore_test_support::registry::{Fault, Logged};
 use longshore_test_support::tiny::TinyBuilder;
 use longshore_test_support::{FaultyRegistry, Outcome, TestEnvironment, skopeo};
 
@@ -20,9 +20,9 @@ const TYPES: &str = "[types]\nlaunch = true\ncache = true\n";
 
 /// How a phase is run.
 #[derive(Debug, Clone, Copy, Default)]
-struct Way {
-    /// On one processor alone.
-    one_processor: bool,
+pub(crate) struct Way {
+    /// On so many processors, if there are that many; on all when there is no number.
+    processors: Option<usize>,
     /// As many threads make layers side by side; the library's choice when there is no number.
     threads: Option<u32>,
     /// Nothing that the stat index says is believed.
@@ -30,15 +30,23 @@ struct Way {
 }
 
 /// What buildpacks left, and a registry with the run image.
-struct Machine {
-    environment: TestEnvironment,
-    registry: FaultyRegistry,
+pub(crate) struct Machine {
+    pub(crate) environment: TestEnvironment,
+    pub(crate) registry: FaultyRegistry,
     format: &'static str,
     app_layer: &'static str,
 }
 
 impl Machine {
     fn new(format: &'static str) -> Self {
+        let machine = Self::without_layer(format);
+        machine.write_layer(&machine.path("layers/test_big/deps"));
+        machine.environment.hand_over();
+        machine
+    }
+
+    /// The directory of the cached layer `test_big/deps` is still to be made.
+    pub(crate) fn without_layer(format: &'static str) -> Self {
         let environment = TestEnvironment::new(LONGSHORE);
         let registry = FaultyRegistry::start([]);
         let machine = Self { environment, registry, format, app_layer: "full" };
@@ -59,7 +67,6 @@ impl Machine {
         for phase in ["analyzer", "restorer", "exporter"] {
             symlink(LONGSHORE, machine.path("phases").join(phase)).unwrap();
         }
-        machine.write_layer(&machine.path("layers/test_big/deps"));
         machine.environment.hand_over();
         machine
     }
@@ -80,7 +87,7 @@ impl Machine {
         symlink("noise", folder.join("link")).unwrap();
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.environment.path(name)
     }
 
@@ -88,14 +95,15 @@ impl Machine {
         format!("{}/{name}", self.registry.host())
     }
 
-    fn phase(&self, phase: &str, way: Way, arguments: &[&str]) {
+    fn phase(&self, phase: &str, way: Way, arguments: &[&str]) -> Command {
         let program = self.path("phases").join(phase);
-        let mut command = if way.one_processor {
-            let mut command = Command::new("taskset");
-            command.args(["-c", &first_processor()]).arg(program);
-            command
-        } else {
-            Command::new(program)
+        let mut command = match way.processors {
+            Some(count) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &processors(count)]).arg(program);
+                command
+            }
+            None => Command::new(program),
         };
         let owner = self.path("layers").metadata().unwrap();
         for (name, value) in self.environment.command().get_envs() {
@@ -117,22 +125,33 @@ impl Machine {
         if way.paranoid {
             command.env("CNB_PARANOID", "true");
         }
-        Outcome::of(&mut command).success();
+        command
     }
 
-    fn analyze(&self, image: &str, way: Way) {
-        self.phase("analyzer", way, &["-run-image", &self.name("run:1"), &self.name(image)]);
+    pub(crate) fn analyze(&self, image: &str, way: Way) {
+        let mut phase = self.phase("analyzer", way, &["-run-image", &self.name("run:1"), &self.name(image)]);
+        Outcome::of(&mut phase).success();
     }
 
-    fn export(&self, image: &str, cache: &str, way: Way) {
+    /// The exporter, which writes a cache.
+    pub(crate) fn exporter(&self, image: &str, cache: &str, way: Way) -> Command {
         let (launcher, cache) = (self.path("launcher"), self.path(cache));
         std::fs::create_dir_all(&cache).unwrap();
         let (launcher, cache) = (launcher.display().to_string(), cache.display().to_string());
-        self.phase("exporter", way, &["-launcher", &launcher, "-cache-dir", &cache, &self.name(image)]);
+        self.phase("exporter", way, &["-launcher", &launcher, "-cache-dir", &cache, &self.name(image)])
+    }
+
+    fn export(&self, image: &str, cache: &str, way: Way) {
+        Outcome::of(&mut self.exporter(image, cache, way)).success();
+    }
+
+    /// The restorer, which reads a cache.
+    pub(crate) fn restorer(&self, cache: &str, way: Way) -> Command {
+        self.phase("restorer", way, &["-cache-dir", &self.path(cache).display().to_string()])
     }
 
     /// The digest of the image of a build with that cache.
-    fn build(&self, image: &str, cache: &str, way: Way) -> String {
+    pub(crate) fn build(&self, image: &str, cache: &str, way: Way) -> String {
         self.analyze(image, way);
         self.export(image, cache, way);
         self.digest(image)
@@ -142,7 +161,7 @@ impl Machine {
     fn build_after_restore(&self, image: &str, cache: &str, way: Way) -> String {
         std::fs::remove_dir_all(self.path("layers/test_big")).unwrap();
         self.analyze(image, way);
-        self.phase("restorer", way, &["-cache-dir", &self.path(cache).display().to_string()]);
+        Outcome::of(&mut self.restorer(cache, way)).success();
         assert!(self.path("layers/test_big/deps/noise").exists(), "the layer is restored");
         // What the buildpack says of its layer again.
         let _ = self.environment.write("layers/test_big/deps.toml", TYPES);
@@ -150,7 +169,7 @@ impl Machine {
         self.digest(image)
     }
 
-    fn digest(&self, image: &str) -> String {
+    pub(crate) fn digest(&self, image: &str) -> String {
         let (repository, tag) = image.split_once(':').unwrap();
         digest(&self.registry.manifest(repository, tag).expect("an image"))
     }
@@ -168,30 +187,34 @@ fn noise(length: usize) -> Vec<u8> {
     std::iter::repeat_with(&mut next).take(length / 8).flatten().collect()
 }
 
-/// The number of a processor that this test may use.
-fn first_processor() -> String {
+/// The numbers of some of the processors that this test may use, as `taskset` wants them.
+fn processors(count: usize) -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
-    list.trim().split(['-', ',']).next().unwrap().to_owned()
+    let ranges = list.trim().split(',').map(|range| range.split_once('-').unwrap_or((range, range)));
+    let numbers = ranges.flat_map(|(first, last)| first.parse::<u32>().unwrap()..=last.parse().unwrap());
+    numbers.take(count).map(|number| number.to_string()).collect::<Vec<_>>().join(",")
 }
 
 /// All ways to make the same image.
 fn one_digest(format: &'static str) {
     let machine = Machine::new(format);
     let mut digests = Vec::new();
-    for one_processor in [true, false] {
-        for threads in [1, 7] {
-            let way = Way { one_processor, threads: Some(threads), paranoid: false };
-            let name = format!("app-{one_processor}-{threads}");
-            let (image, cache) = (format!("{name}:1"), format!("caches/{name}"));
-            let mut note = |what, digest| digests.push((digest, what, way));
-            note("cold", machine.build(&image, &cache, way));
-            note("with the index", machine.build(&image, &cache, way));
-            note("paranoid", machine.build(&image, &cache, Way { paranoid: true, ..way }));
-            note("after a restore", machine.build_after_restore(&image, &cache, way));
-            note("without a previous image", machine.build(&format!("{name}-other:1"), &cache, way));
-            note("with another cache", machine.build(&image, &format!("{cache}-other"), way));
-        }
+    for (processors, threads) in [(1, 1), (1, 7), (2, 7), (4, 1)] {
+        let way = Way { processors: Some(processors), threads: Some(threads), paranoid: false };
+        let name = format!("app-{processors}-{threads}");
+        let (image, cache) = (format!("{name}:1"), format!("caches/{name}"));
+        let mut note = |what, digest| digests.push((digest, what, way));
+        note("cold", machine.build(&image, &cache, way));
+        note("with the index", machine.build(&image, &cache, way));
+        note("paranoid", machine.build(&image, &cache, Way { paranoid: true, ..way }));
+        note("after a restore", machine.build_after_restore(&image, &cache, way));
+        note("without a previous image", machine.build(&format!("{name}-other:1"), &cache, way));
+        note("with another cache", machine.build(&image, &format!("{cache}-other"), way));
+        // What is sent while it is made does not arrive, and is sent again from its file.
+        machine.registry.set_faults([Fault::DropsStreams { tells: false }]);
+        note("spooled", machine.build(&format!("{name}-spooled:1"), &format!("{cache}-spooled"), way));
+        machine.registry.set_faults([]);
     }
     machine.registry.assert_tags_are_complete();
     let (first, ..) = &digests[0];

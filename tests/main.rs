@@ -14,6 +14,8 @@ mod apps;
 mod bad_input;
 mod build;
 mod buildpacks;
+#[cfg(target_arch = "x86_64")]
+mod cache_directory;
 mod conformance;
 mod containers;
 #[cfg(target_arch = "x86_64")]
@@ -24,6 +26,8 @@ mod exporter;
 mod extensions;
 mod image;
 mod matrix;
+#[cfg(target_arch = "x86_64")]
+mod power_loss;
 mod publish;
 mod rebase;
 mod reproducible;
