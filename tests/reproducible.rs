@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
+use longshore_test_support::layout::digest;
+use longshore_test_support::registry::Fault;
 use longshore_test_support::tiny::{TinyBuilder, web_buildpack};
-use longshore_test_support::{Outcome, TestEnvironment};
+use longshore_test_support::{FaultyRegistry, Outcome, TestEnvironment};
 
 use crate::LONGSHORE;
+use crate::build::caching_buildpack;
 
 const BUILD: [&str; 6] = ["build", "web", "--path", "app", "--builder", "tiny-builder"];
 
@@ -57,6 +60,52 @@ fn umask_time_zone_and_order_of_files_do_not_matter() {
     command.env("TZ", "Pacific/Kiritimati").env("LC_ALL", "C");
     Outcome::of(&mut command).success();
     assert_eq!(plain.digest("web"), other.digest("web"));
+}
+
+/// Whatever is known of earlier builds, and however a cached layer comes back, the image is that of the first build.
+#[test]
+fn neither_caches_nor_indexes_nor_previous_images_change_an_image() {
+    let environment = TestEnvironment::new(LONGSHORE);
+    TinyBuilder::new(vec![caching_buildpack(), web_buildpack()]).install(&environment);
+    app(&environment.path("app"), 0..50);
+    let _ = environment.write("app/key", "1");
+    let caches = environment.path("cache/longshore");
+    let build = |more: &[&str]| environment.longshore(&[&BUILD[..], more].concat()).success();
+    drop(build(&[]).says("installing dependencies"));
+    let first = environment.digest("web");
+    let same = |how: &str| assert_eq!(environment.digest("web"), first, "{how}");
+    drop(build(&[]).says("keeping dependencies"));
+    same("restored by a rename");
+    drop(build(&["--paranoid"]).says("keeping dependencies"));
+    same("restored after it was read");
+    let in_caches = |script: &str| {
+        Outcome::of(Command::new("sh").args(["-c", script]).current_dir(&caches)).success();
+    };
+    in_caches("rm -r apps/v1/*/stat-index");
+    drop(build(&[]));
+    same("without an index");
+    in_caches("cp -a apps copied && rm -r apps && mv copied apps");
+    drop(build(&[]).says("keeping dependencies"));
+    same("restored out of a copy of the cache");
+    environment.longshore(&["image", "rm", "web"]).success();
+    drop(build(&[]).says("keeping dependencies"));
+    same("without a previous image");
+    drop(build(&["--clear-cache"]).says("installing dependencies"));
+    same("without a cache");
+    drop(build(&["--app-layer", "delta"]));
+    drop(build(&["--app-layer", "full"]));
+    same("after deltas");
+    std::fs::remove_dir_all(&caches).unwrap();
+    drop(build(&[]).says("installing dependencies"));
+    same("cold");
+    let registry = FaultyRegistry::start([]);
+    let name = registry.host() + "/web:1";
+    let publish = ["build", &name, "--publish", "--path", "app", "--builder", "tiny-builder"];
+    for faults in [Vec::new(), vec![Fault::DropsStreams { tells: false }]] {
+        registry.set_faults(faults);
+        environment.longshore(&publish).success();
+        assert_eq!(digest(&registry.manifest("web", "1").unwrap()), first, "published");
+    }
 }
 
 #[test]
