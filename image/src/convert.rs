@@ -165,7 +165,7 @@ fn recompress(
     let annotations = layer.descriptor.annotations.clone();
     // Those of lazy-pulling formats describe the bytes of the old blob.
     let annotations = annotations.into_iter().filter(|(name, _)| !is_about_bytes(name)).collect();
-    let descriptor = Descriptor { annotations, ..made.descriptor };
+    let descriptor = Descriptor { annotations, ..made.descriptor.in_place_of(&layer.descriptor) };
     Ok(ImageLayer { diff_id: layer.diff_id, descriptor, source: BlobSource::File(made.path) })
 }
 

@@ -54,6 +54,17 @@ impl Descriptor {
             other: Fields::default(),
         }
     }
+
+    /// The same with the unknown fields of `old`, which this content replaces, but for those about the old bytes: what they
+    /// are (`data`) and where else (`urls`).
+    #[must_use]
+    pub fn in_place_of(mut self, old: &Self) -> Self {
+        self.other.clone_from(&old.other);
+        for name in ["data", "urls"] {
+            self.other.remove(name);
+        }
+        self
+    }
 }
 
 /// An operating system, an architecture and its variant, in Go's words (image-spec `image-index.md`).

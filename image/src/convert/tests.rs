@@ -42,12 +42,17 @@ fn every_format_becomes_every_other() {
     let tar: Vec<u8> = (0..10_000_u32).flat_map(u32::to_le_bytes).collect();
     for from in [Tar, TarGzip, TarZstd] {
         for to in [Tar, TarGzip, TarZstd] {
-            let old = image_layer(Docker, from, &tar);
+            let mut old = image_layer(Docker, from, &tar);
+            old.descriptor.other = serde_json::from_str(r#"{"urls":[],"_x":{ "n":1e999}}"#).unwrap();
             let new = layer(old.clone(), Compression::All(to), Oci, &sink).unwrap();
             assert_eq!(new.descriptor.media_type, MediaType::Layer(Oci, to));
             assert_eq!(new.diff_id, old.diff_id);
             if from == to {
                 assert_eq!(new.descriptor.digest, old.descriptor.digest, "the blob is not touched");
+                assert_eq!(new.descriptor.other, old.descriptor.other);
+            } else {
+                let other = serde_json::to_string(&new.descriptor.other).unwrap();
+                assert_eq!(other, r#"{"_x":{ "n":1e999}}"#, "`urls` is about other bytes");
             }
             let mut read = Vec::new();
             crate::decompress(bytes(&new).as_slice()).unwrap().read_to_end(&mut read).unwrap();

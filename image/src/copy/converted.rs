@@ -59,6 +59,9 @@ pub(super) fn work(
     let mut index = image_index(&parts, family);
     if let ManifestContent::Index(old) = root.content() {
         index.annotations.clone_from(&old.annotations);
+        if family == ManifestFormat::Oci || old.media_type == MediaType::Index(family) {
+            index.other.clone_from(&old.other);
+        }
     }
     let children = images.into_iter().map(|(_, manifest)| manifest).collect();
     Ok(Work { blobs, children, root: Manifest::index(index) })
@@ -164,7 +167,8 @@ fn convert_image(
     blobs.push((config.clone(), request.lazy(&old.config)));
     let mut manifest = ImageManifest::new(family, config, layers);
     manifest.annotations.clone_from(&old.annotations);
-    if family == ManifestFormat::Oci {
+    // Those of OCI, `subject` and `artifactType`, mean nothing in Docker's manifests.
+    if family == ManifestFormat::Oci || old.media_type == MediaType::Manifest(family) {
         manifest.other.clone_from(&old.other);
     }
     Ok(Manifest::image(manifest))

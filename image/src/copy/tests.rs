@@ -3,9 +3,12 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::test_images::{put_as, reference, text_of};
 use crate::{
-    Archive, Digest, Fields, ImageManifest, IndexManifest, LayerFormat, LayoutName, LocalStore,
-    ManifestFormat, MediaType, archive::ArchiveWriter,
+    Archive, Digest, ImageManifest, IndexManifest, LayerFormat, LayoutName, LocalStore, ManifestFormat,
+    MediaType, archive::ArchiveWriter,
 };
+
+/// What nobody here knows, with a number that no machine has.
+const UNKNOWN: &str = r#"{"_x":{ "n":1e999}}"#;
 
 struct Stores {
     root: tempfile::TempDir,
@@ -71,7 +74,7 @@ impl Stores {
                 entry(&other, "linux", "s390x"),
             ],
             annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
-            other: Fields::default(),
+            other: serde_json::from_str(UNKNOWN).unwrap(),
         });
         self.source.put_manifest(&app, &index).unwrap();
         index
@@ -130,6 +133,8 @@ fn dual_has_every_platform_twice_and_gzip_first() {
     let platform = |child: &Descriptor| child.platform.as_ref().unwrap().architecture.clone();
     let annotated: Vec<_> = found.iter().map(|child| child.annotations.len()).collect();
     assert_eq!(annotated, [0, 0, 1, 1]);
+    let ManifestContent::Index(index) = copied.content() else { panic!("it is an index") };
+    assert_eq!(index.other, serde_json::from_str(UNKNOWN).unwrap());
     assert_eq!(platform(&found[0]), platform(&found[2]));
     assert_eq!(platform(&found[1]), platform(&found[3]));
     let images: Vec<_> = found

@@ -146,9 +146,11 @@ fn root(reading: &Reading, form: &Form, images: &[(&Leaf, Manifest)]) -> Result<
 /// What an index says of an image, about the new one.
 fn relisted(leaf: &Leaf, manifest: &Manifest) -> Descriptor {
     let mut descriptor = manifest.descriptor();
-    descriptor.platform = leaf.listed.as_ref().and_then(|listed| listed.platform.clone());
-    descriptor.annotations =
-        leaf.listed.as_ref().map(|listed| listed.annotations.clone()).unwrap_or_default();
+    if let Some(listed) = &leaf.listed {
+        descriptor = descriptor.in_place_of(listed);
+        descriptor.platform.clone_from(&listed.platform);
+        descriptor.annotations.clone_from(&listed.annotations);
+    }
     descriptor
 }
 
@@ -198,6 +200,11 @@ fn made_one(
     let mut manifest = ImageManifest::new(family, config, layers);
     if let Some(old) = leaf.image.manifest.as_image() {
         manifest.annotations.clone_from(&old.annotations);
+        manifest.config = manifest.config.in_place_of(&old.config);
+        // Those of OCI, `subject` and `artifactType`, mean nothing in Docker's manifests.
+        if family == ManifestFormat::Oci || old.media_type == MediaType::Manifest(family) {
+            manifest.other.clone_from(&old.other);
+        }
     }
     Ok((Manifest::image(manifest), uploads))
 }

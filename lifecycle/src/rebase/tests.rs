@@ -4,7 +4,7 @@ mod formats;
 mod requests;
 
 use longshore_cnb::lifecycle_metadata::LifecycleMetadata;
-use longshore_image::{Digest, IndexManifest, ManifestFormat, MediaType};
+use longshore_image::{Digest, Fields, IndexManifest, ManifestContent, ManifestFormat, MediaType};
 
 use super::*;
 use crate::export::tests::{Fixture, base_image};
@@ -112,27 +112,40 @@ fn what_cannot_be_rebased_is_refused_and_stays() {
     assert_eq!(fixture.image("app:1").manifest.digest(), built.manifest.digest());
 }
 
+/// What nobody here knows stays, also numbers that no machine has; only what is about old bytes goes.
 #[test]
 fn every_image_of_an_index_is_rebased() {
     let fixture = Fixture::new();
     let built = fixture.export();
-    let mut descriptor = built.manifest.descriptor();
+    let name: Reference = "app:multi".parse().unwrap();
+    let unknown: Fields = serde_json::from_str(r#"{"_x":{ "n":1e999}}"#).unwrap();
+    let about_old_bytes: Fields = serde_json::from_str(r#"{"urls":[],"_x":{ "n":1e999},"data":""}"#).unwrap();
+    let mut manifest = built.manifest.as_image().unwrap().clone();
+    manifest.other = unknown.clone();
+    manifest.config.other = about_old_bytes.clone();
+    let manifest = Manifest::image(manifest);
+    fixture.store.put_child(&name, &manifest).unwrap();
+    let mut descriptor = manifest.descriptor();
     descriptor.platform = Some(Platform::linux("amd64"));
+    descriptor.other = about_old_bytes;
     let index = Manifest::index(IndexManifest {
         schema_version: 2,
         media_type: MediaType::Index(ManifestFormat::Oci),
         manifests: vec![descriptor],
         annotations: Default::default(),
-        other: Default::default(),
+        other: unknown.clone(),
     });
-    let name: Reference = "app:multi".parse().unwrap();
     fixture.store.put_manifest(&name, &index).unwrap();
     base_image(&fixture.store, "run:1", "two", |_| {});
     let images = ["app:multi".to_owned()];
     let output = rebase(&input(&fixture, &images)).unwrap();
     let image = fixture.image("app:multi");
     assert_eq!(image.index.unwrap().digest(), output.manifest.digest());
-    assert_ne!(image.manifest.digest(), built.manifest.digest());
+    assert_ne!(image.manifest.digest(), manifest.digest());
+    let manifest = image.manifest.as_image().unwrap();
+    assert_eq!((&manifest.other, &manifest.config.other), (&unknown, &unknown));
+    let ManifestContent::Index(index) = output.manifest.content() else { panic!("it is an index") };
+    assert_eq!((&index.other, &index.manifests[0].other), (&unknown, &unknown));
 }
 
 /// The layers of the new run image may be in another store: then they are copied.
