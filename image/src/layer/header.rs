@@ -182,9 +182,12 @@ fn put_text(field: &mut [u8], text: &[u8]) {
 
 /// A number in octal; one that does not fit is zero, and stands in a PAX record.
 fn put_octal(block: &mut Block, field: &std::ops::Range<usize>, value: u64) {
-    let value = if fits(field, value) { value } else { 0 };
-    let digits = format!("{value:0width$o}", width = field.len() - 1);
-    put_text(&mut block[field.clone()], digits.as_bytes());
+    let mut left = if fits(field, value) { value } else { 0 };
+    // The last byte stays NUL. Formatting with `{:o}` took 3 % of the time of a layer of small files.
+    for digit in block[field.start..field.end - 1].iter_mut().rev() {
+        *digit = b'0' + (left % 8) as u8;
+        left /= 8;
+    }
 }
 
 /// Adds the magic and the checksum.
@@ -192,7 +195,9 @@ fn seal(block: &mut Block) {
     block[MAGIC].copy_from_slice(b"ustar\x0000");
     block[CHECKSUM].fill(b' ');
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-    block[CHECKSUM].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    // Six digits, NUL, and the space that is there.
+    put_octal(block, &(CHECKSUM.start..CHECKSUM.end - 1), sum.into());
+    block[CHECKSUM.end - 2] = 0;
 }
 
 #[cfg(test)]
