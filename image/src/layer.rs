@@ -7,15 +7,17 @@
 //!
 //! The tar is byte for byte what the reference lifecycle writes, so that layers of both have the same DiffIDs. Chunks are
 //! compressed independently (zstd frames, gzip members), so that the blob depends neither on the number of threads nor on
-//! their timing; memory is bounded by the chunks in flight.
+//! their timing; memory is bounded by the chunks that there are, for all layers together.
 
 mod app_tree;
+mod chunks;
 mod compress;
 mod entry;
 mod error;
 mod folder;
 pub(crate) mod header;
 mod load;
+mod memory;
 mod pattern;
 mod pipeline;
 mod sink;

@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use super::entry::{Content, Entry, EntryKind};
 use super::error::LayerError;
 use super::folder::{self, Folder};
+use super::memory;
 use super::stat::Stat;
 
 /// Files up to this size are read into memory; larger ones are opened, and read when their turn comes.
@@ -50,7 +51,7 @@ impl Batch {
     /// Reads the small files into one piece of memory.
     pub(super) fn load(self) -> Result<Vec<Loaded>, LayerError> {
         // One byte more: a file that has grown by one is found out without another question.
-        let mut bytes = Vec::with_capacity(self.bytes as usize + 1);
+        let mut bytes = memory::batch(self.bytes as usize + 1);
         let read = self.entries.into_iter().map(|entry| {
             let read = match &entry.kind {
                 EntryKind::File(Content::Bytes(bytes)) => Read::Done(LoadedContent::Bytes(bytes.clone())),
@@ -60,7 +61,7 @@ impl Batch {
             Ok((entry, read))
         });
         let read: Vec<(Entry, Read)> = read.collect::<Result<_, LayerError>>()?;
-        let bytes = Bytes::from(bytes);
+        let bytes = memory::shared(bytes);
         let content = |read| match read {
             Read::Small(range) => LoadedContent::Bytes(bytes.slice(range)),
             Read::Done(content) => content,

@@ -8,31 +8,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
-use crate::Sha256;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::compress::Compressor;
+use super::chunks::{Compress, Compressed, Cutter};
 use super::error::LayerError;
 use super::header;
 use super::load::{Batch, Loaded, LoadedContent, OpenFile};
+use super::memory::Chunk;
 use super::sink::{BlobSink, NewBlob, WrittenBlob};
 use super::tar_copy::TarCopy;
 use super::{LayerDigest, LayerSource};
 use crate::blob_file;
 use crate::stat_index::{Fingerprint, Fingerprinter};
-use crate::{DiffId, LayerFormat};
+use crate::{DiffId, LayerFormat, Sha256};
 
-/// The tar is cut here before it is compressed. Part of what decides a blob's digest: changing it changes all blobs.
-const CHUNK: usize = 4 << 20;
-/// How many chunks a stage may be ahead of the next, so that a thread that has to wait for a processor holds up no other.
-const AHEAD: usize = 4;
-/// Batches that are loaded or being loaded, and threads that load.
+/// Batches of a layer that are loaded or being loaded, and threads that load.
 const BATCHES: usize = 8;
 const LOADERS: usize = 4;
 
-type Chunk = Arc<Vec<u8>>;
 type Result<T, E = LayerError> = std::result::Result<T, E>;
-type Slot<T> = Receiver<Result<T>>;
+/// The place of a result that comes later.
+pub(super) type Slot<T> = Receiver<Result<T>>;
 type Job<I, O> = (I, Sender<Result<O>>);
 
 /// What a layer's tar comes from.
@@ -67,29 +63,29 @@ pub(super) fn run(
             Feed::Source(source) => Some(*source),
             Feed::Stream(..) => None,
         };
-        let walker =
-            scope.spawn(move || entries.map_or(Ok(None), |source| walk(source, &load_jobs, &ordered)));
-        for _ in 0..LOADERS {
-            let jobs = loaders.clone();
-            scope.spawn(move || serve(&jobs, |batch: Batch| batch.load()));
-        }
-        drop(loaders);
-
-        let (hash_chunks, chunks) = bounded::<Chunk>(AHEAD);
+        let walker = scope.spawn(move || {
+            let Some(source) = entries else { return Ok(None) };
+            let mut started = 0;
+            walk(source, |batch| {
+                // A layer of few files needs few threads.
+                if started < LOADERS {
+                    let jobs = loaders.clone();
+                    scope.spawn(move || serve(&jobs, |batch: Batch| batch.load()));
+                    started += 1;
+                }
+                dispatch(batch, &load_jobs, &ordered)
+            })
+        });
+        // Neither channel has a bound: there are no more chunks than there is memory for.
+        let (hash_chunks, chunks) = unbounded::<Arc<Chunk>>();
         let hasher = scope.spawn(move || hash(&chunks, tars));
         let compressor = target.map(|(format, sink)| {
-            let threads = thread::available_parallelism().map_or(1, usize::from);
-            let (jobs, compress) = bounded::<Job<Chunk, Compressed>>(AHEAD);
-            let (ordered, compressed) = bounded::<Slot<Compressed>>(threads + AHEAD);
-            for _ in 0..threads {
-                let jobs = compress.clone();
-                scope.spawn(move || compress_chunks(format, &jobs));
-            }
-            (Compress { jobs, ordered }, scope.spawn(move || write(&compressed, sink)))
+            let (ordered, compressed) = unbounded::<Slot<Compressed>>();
+            (Compress { format, ordered }, scope.spawn(move || write(&compressed, sink)))
         });
         let (compress, sink) = compressor.unzip();
 
-        let chunks = Chunks { hash: hash_chunks, compress, buffer: Vec::with_capacity(CHUNK) };
+        let chunks = Cutter::new(hash_chunks, compress);
         let tar = match feed {
             Feed::Stream(reader, name) => stream(reader, name, chunks),
             Feed::Source(source) => match source.tar_file() {
@@ -136,7 +132,7 @@ fn dispatch<I, O>(input: I, jobs: &Sender<Job<I, O>>, ordered: &Sender<Slot<O>>)
     jobs.send((input, done)).map_err(stopped)
 }
 
-fn stopped<T>(_: T) -> LayerError {
+pub(super) fn stopped<T>(_: T) -> LayerError {
     LayerError::Stopped
 }
 
@@ -148,11 +144,7 @@ fn serve<I, O>(jobs: &Receiver<Job<I, O>>, mut work: impl FnMut(I) -> Result<O>)
     }
 }
 
-fn walk(
-    source: &LayerSource,
-    jobs: &Sender<Job<Batch, Vec<Loaded>>>,
-    ordered: &Sender<Slot<Vec<Loaded>>>,
-) -> Result<Option<Fingerprint>> {
+fn walk(source: &LayerSource, mut load: impl FnMut(Batch) -> Result<()>) -> Result<Option<Fingerprint>> {
     let mut batch = Batch::default();
     let mut fingerprinter = source.fingerprinter();
     source.visit(&mut |entry| {
@@ -160,15 +152,15 @@ fn walk(
             fingerprinter.push(&entry);
         }
         batch.push(entry);
-        if batch.is_full() { dispatch(std::mem::take(&mut batch), jobs, ordered) } else { Ok(()) }
+        if batch.is_full() { load(std::mem::take(&mut batch)) } else { Ok(()) }
     })?;
     if !batch.is_empty() {
-        dispatch(batch, jobs, ordered)?;
+        load(batch)?;
     }
     Ok(fingerprinter.map(Fingerprinter::finish))
 }
 
-fn tar(loaded: &Receiver<Slot<Vec<Loaded>>>, mut chunks: Chunks) -> Result<()> {
+fn tar(loaded: &Receiver<Slot<Vec<Loaded>>>, mut chunks: Cutter) -> Result<()> {
     let mut head = Vec::new();
     for slot in loaded {
         for entry in slot.recv().map_err(stopped)?? {
@@ -192,7 +184,7 @@ fn tar(loaded: &Receiver<Slot<Vec<Loaded>>>, mut chunks: Chunks) -> Result<()> {
 }
 
 /// Takes the bytes of a tar that is there already.
-fn copy(path: &Path, mut chunks: Chunks) -> Result<()> {
+fn copy(path: &Path, mut chunks: Cutter) -> Result<()> {
     let mut file = OpenFile::open(path)?;
     chunks.fill(file.size(), |space, taken| file.read_to(space, taken))?;
     file.finish()?;
@@ -200,7 +192,7 @@ fn copy(path: &Path, mut chunks: Chunks) -> Result<()> {
 }
 
 /// Takes the bytes of a tar that comes from elsewhere.
-fn stream(reader: &mut (dyn Read + Send), name: &str, mut chunks: Chunks) -> Result<()> {
+fn stream(reader: &mut (dyn Read + Send), name: &str, mut chunks: Cutter) -> Result<()> {
     let mut buffer = vec![0; 256 << 10];
     loop {
         match reader.read(&mut buffer) {
@@ -212,58 +204,7 @@ fn stream(reader: &mut (dyn Read + Send), name: &str, mut chunks: Chunks) -> Res
     }
 }
 
-/// The tar as it is cut into chunks.
-struct Chunks {
-    hash: Sender<Chunk>,
-    compress: Option<Compress>,
-    buffer: Vec<u8>,
-}
-
-struct Compress {
-    jobs: Sender<Job<Chunk, Compressed>>,
-    ordered: Sender<Slot<Compressed>>,
-}
-
-impl Chunks {
-    fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            let taken = bytes.len().min(CHUNK - self.buffer.len());
-            self.buffer.extend_from_slice(&bytes[..taken]);
-            bytes = &bytes[taken..];
-            self.flush_full()?;
-        }
-        Ok(())
-    }
-
-    /// Appends `size` bytes; `read` appends as many as it is told straight to the chunk.
-    fn fill(&mut self, mut size: u64, mut read: impl FnMut(&mut Vec<u8>, u64) -> Result<()>) -> Result<()> {
-        while size > 0 {
-            let taken = size.min((CHUNK - self.buffer.len()) as u64);
-            read(&mut self.buffer, taken)?;
-            size -= taken;
-            self.flush_full()?;
-        }
-        Ok(())
-    }
-
-    fn flush_full(&mut self) -> Result<()> {
-        if self.buffer.len() == CHUNK { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let chunk = Arc::new(std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK)));
-        self.hash.send(Arc::clone(&chunk)).map_err(stopped)?;
-        match &self.compress {
-            Some(compress) => dispatch(chunk, &compress.jobs, &compress.ordered),
-            None => Ok(()),
-        }
-    }
-}
-
-fn hash(chunks: &Receiver<Chunk>, tars: Option<&Path>) -> Result<(LayerDigest, Option<TarCopy>)> {
+fn hash(chunks: &Receiver<Arc<Chunk>>, tars: Option<&Path>) -> Result<(LayerDigest, Option<TarCopy>)> {
     let mut hasher = Sha256::new();
     let failed = |error| tracing::debug!("the tar of a layer is not kept: {error}");
     let begun = tars.map(blob_file::temporary).transpose();
@@ -277,31 +218,10 @@ fn hash(chunks: &Receiver<Chunk>, tars: Option<&Path>) -> Result<(LayerDigest, O
     Ok((LayerDigest { diff_id: DiffId::from_hasher(hasher), uncompressed_size: size }, tar.map(TarCopy::new)))
 }
 
-/// A chunk as it goes into the blob.
-enum Compressed {
-    AsItIs(Chunk),
-    Bytes(Vec<u8>),
-}
-
-fn compress_chunks(format: LayerFormat, jobs: &Receiver<Job<Chunk, Compressed>>) {
-    let mut compressor = Compressor::new(format);
-    serve(jobs, |chunk: Chunk| {
-        let compressor = match &mut compressor {
-            Ok(compressor) => compressor,
-            Err(error) => return Err(LayerError::Compress(error.kind().into())),
-        };
-        let bytes = compressor.compress(&chunk).map_err(LayerError::Compress)?;
-        Ok(bytes.map_or(Compressed::AsItIs(chunk), Compressed::Bytes))
-    });
-}
-
 fn write(compressed: &Receiver<Slot<Compressed>>, sink: &BlobSink) -> Result<NewBlob> {
     let mut blob = sink.begin()?;
     for slot in compressed {
-        match slot.recv().map_err(stopped)?? {
-            Compressed::AsItIs(chunk) => blob.write(&chunk)?,
-            Compressed::Bytes(bytes) => blob.write(&bytes)?,
-        }
+        blob.write(slot.recv().map_err(stopped)??.bytes())?;
     }
     Ok(blob)
 }

@@ -1,0 +1,155 @@
+//! The memory that all layers of the process share, however many are made side by side.
+//!
+//! A chunk is taken before it is filled, and given back when it is hashed and its compressed form is written. Whoever finds
+//! none left waits. That ends, since what is out is being hashed, compressed or written, or filled from files; none of
+//! these waits for memory. Used memory is used again: the kernel would have to clear new memory each time.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::compress;
+
+/// The tar is cut here before it is compressed. Part of what decides a blob's digest: changing it changes all blobs.
+pub(super) const CHUNK: usize = 4 << 20;
+/// How many chunks there are beside two for each compressor: so many may wait for their turn to be filled or written.
+const WAITING: usize = 8;
+/// How many pieces of memory for batches are kept, and of which size at most.
+const BATCHES: usize = 64;
+const BATCH: usize = 2 << 20;
+
+static CHUNKS: LazyLock<Chunks> = LazyLock::new(|| Chunks {
+    state: Mutex::new(State { left: 2 * compress::threads() + WAITING, idle: Vec::new() }),
+    returned: Condvar::new(),
+});
+static IDLE_BATCHES: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+struct Chunks {
+    state: Mutex<State>,
+    returned: Condvar,
+}
+
+struct State {
+    /// How many may still be taken.
+    left: usize,
+    /// The memory of those that were given back.
+    idle: Vec<Vec<u8>>,
+}
+
+/// A piece of a tar, of at most [`CHUNK`] bytes, with room for as many.
+pub(super) struct Chunk(Vec<u8>);
+
+impl Chunk {
+    /// An empty one. Waits until one is left.
+    pub(super) fn take() -> Self {
+        let none_left = |state: &mut State| state.left == 0;
+        let state = CHUNKS.returned.wait_while(locked(&CHUNKS.state), none_left);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.left -= 1;
+        Self(state.idle.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK)))
+    }
+
+    pub(super) fn room(&self) -> usize {
+        CHUNK - self.0.len()
+    }
+}
+
+impl Deref for Chunk {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Chunk {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let mut memory = std::mem::take(&mut self.0);
+        memory.clear();
+        let mut state = locked(&CHUNKS.state);
+        state.left += 1;
+        state.idle.push(memory);
+        drop(state);
+        CHUNKS.returned.notify_one();
+    }
+}
+
+/// Memory for the files of a batch, with room for at least `capacity` bytes.
+pub(super) fn batch(capacity: usize) -> Vec<u8> {
+    let mut memory = locked(&IDLE_BATCHES).pop().unwrap_or_default();
+    memory.reserve(capacity);
+    memory
+}
+
+/// What was read, of which slices can be taken; its memory is used again when the last of them is gone.
+pub(super) fn shared(batch: Vec<u8>) -> Bytes {
+    Bytes::from_owner(Shared(batch))
+}
+
+struct Shared(Vec<u8>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let mut memory = std::mem::take(&mut self.0);
+        memory.clear();
+        let mut idle = locked(&IDLE_BATCHES);
+        if memory.capacity() <= BATCH && idle.len() < BATCHES {
+            idle.push(memory);
+        }
+    }
+}
+
+/// Nothing is left half done under these locks, so a thread that panicked elsewhere spoils nothing.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More threads than there are chunks, each with one half full: all come to their end, and nothing is lost.
+    #[test]
+    fn who_finds_no_chunk_waits_for_one() {
+        std::thread::scope(|scope| {
+            for byte in 0..64 {
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        let mut chunk = Chunk::take();
+                        assert!(chunk.is_empty() && chunk.room() == CHUNK);
+                        chunk.extend_from_slice(&[byte; 100]);
+                        std::thread::yield_now();
+                        assert_eq!(chunk.as_slice(), [byte; 100]);
+                    }
+                });
+            }
+        });
+        let state = locked(&CHUNKS.state);
+        assert!(state.idle.len() <= 2 * compress::threads() + WAITING);
+    }
+
+    #[test]
+    fn the_memory_of_a_batch_is_used_again_when_its_last_slice_is_gone() {
+        let mut memory = batch(3);
+        memory.extend_from_slice(b"abc");
+        let bytes = shared(memory);
+        let slice = bytes.slice(1..2);
+        drop(bytes);
+        assert_eq!(slice, "b");
+        drop(slice);
+        assert!(batch(1).is_empty());
+    }
+}
