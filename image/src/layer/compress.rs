@@ -9,13 +9,16 @@ use std::sync::LazyLock;
 use std::thread;
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
-use zstd::zstd_safe;
+use zstd::zstd_safe::{self, CParameter};
 
 use super::error::LayerError;
 use crate::LayerFormat;
 
 /// Measured: the next level costs a quarter of the speed for 2 %.
 const ZSTD_LEVEL: i32 = 3;
+/// The level's tables, made smaller: they stay in the processor's cache, which is worth 5 to 16 % of the speed for 1 %.
+const ZSTD_HASH_LOG: u32 = 16;
+const ZSTD_CHAIN_LOG: u32 = 14;
 /// Measured: 188 MB/s at a ratio of 4.1, both better than zlib at its fastest.
 const GZIP_LEVEL: i32 = 1;
 
@@ -28,7 +31,8 @@ pub(crate) fn codec(format: LayerFormat) -> String {
         LayerFormat::Tar => "tar".to_owned(),
         LayerFormat::TarGzip => format!("gzip level {GZIP_LEVEL} libdeflate {LIBDEFLATE}"),
         LayerFormat::TarZstd => {
-            format!("zstd level {ZSTD_LEVEL} libzstd {}", zstd_safe::version_string())
+            let version = zstd_safe::version_string();
+            format!("zstd level {ZSTD_LEVEL} tables {ZSTD_HASH_LOG} {ZSTD_CHAIN_LOG} libzstd {version}")
         }
     }
 }
@@ -117,7 +121,10 @@ impl Codec for libdeflater::Compressor {
 
 impl Codec for zstd::bulk::Compressor<'static> {
     fn new() -> io::Result<Self> {
-        Self::new(ZSTD_LEVEL)
+        let mut codec = Self::new(ZSTD_LEVEL)?;
+        codec.set_parameter(CParameter::HashLog(ZSTD_HASH_LOG))?;
+        codec.set_parameter(CParameter::ChainLog(ZSTD_CHAIN_LOG))?;
+        Ok(codec)
     }
 
     fn bound(&mut self, size: usize) -> usize {
