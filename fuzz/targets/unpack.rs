@@ -18,8 +18,12 @@ fuzz_target!(|bytes: &[u8]| {
     symlink("..", root.join("up")).expect("a link");
     let limits = Limits { bytes: 4 << 20, entries: 1000 };
     drop(extract_into(bytes, &root, &Policy { limits, ..Policy::rootfs(Owner::Ignore) }));
+    // As the restorer does it: the directory is empty, and links are not followed.
+    let restored = around.path().join("restored");
+    fs::create_dir(&restored).expect("a directory in memory");
+    drop(extract_into(bytes, &restored, &Policy { limits, ..Policy::restore("/") }));
     assert_eq!(fs::read(beside.join("file")).expect("it is still there"), b"kept");
     assert_eq!(fs::read_dir(&beside).expect("it is still there").count(), 1);
     assert_eq!(fs::metadata(&beside).expect("it is still there").permissions().mode() & 0o7777, 0o750);
-    assert_eq!(fs::read_dir(around.path()).expect("it is still there").count(), 2);
+    assert_eq!(fs::read_dir(around.path()).expect("it is still there").count(), 3);
 });

@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 pub use error::UnpackError;
-pub use policy::{Attributes, Limits, OverlayAttribute, Owner, Policy, SpecialFiles, Whiteouts};
+pub use policy::{Attributes, Limits, Links, OverlayAttribute, Owner, Policy, SpecialFiles, Whiteouts};
 
 use crate::{DiffId, decompress};
 

@@ -18,7 +18,7 @@ use super::directory::Directory;
 use super::error::UnpackError;
 use super::header::{Entry, Kind};
 use super::name::{self, Place};
-use super::policy::{Owner, Policy, SpecialFiles, Whiteouts};
+use super::policy::{Links, Owner, Policy, SpecialFiles, Whiteouts};
 use super::reader::TarReader;
 use super::tree::{Found, Tree, found};
 use super::whiteout::{self, Whiteout};
@@ -47,7 +47,7 @@ impl<'a> Applier<'a> {
     pub(super) fn new(reader: Ahead, root: BorrowedFd<'a>, policy: &'a Policy) -> Self {
         Self {
             reader: TarReader::new(reader, policy.limits),
-            tree: Tree::new(root),
+            tree: Tree::new(root, policy.links),
             policy,
             made: BTreeSet::new(),
             directories: BTreeMap::new(),
@@ -93,15 +93,12 @@ impl<'a> Applier<'a> {
         self.make(path, entry)
     }
 
-    /// The directory that is unpacked into. Of a whole image it gets its attributes; otherwise it is not ours.
+    /// The directory that is unpacked into.
     fn root(&mut self, entry: Entry) -> Result<()> {
         if entry.kind != Kind::Directory {
             return Err(refused(&entry.path, "it would replace the root directory"));
         }
-        if self.policy.prefix.is_none() {
-            self.defer(Vec::new(), entry)?;
-        }
-        Ok(())
+        self.defer(Vec::new(), entry)
     }
 
     /// Keeps the entry of a directory until all below it is done.
@@ -130,11 +127,18 @@ impl<'a> Applier<'a> {
             SpecialFiles::Refuse if is_special => {
                 return Err(refused(&entry.path, "devices and pipes are not accepted here"));
             }
+            SpecialFiles::OnlyPipes if is_special && entry.kind != Kind::Fifo => {
+                return Err(refused(&entry.path, "devices are not accepted here"));
+            }
             _ => {}
         }
         let (parent, name) = name::split(&path);
-        let directory =
-            self.tree.directory(parent, true).map_err(failed("open the directory of", &entry.path))?;
+        let directory = self.tree.directory(parent, true).map_err(|error| match self.policy.links {
+            Links::Refuse if is_blocked(&error) => {
+                refused(&entry.path, "it is below something that is not a directory")
+            }
+            _ => failed("open the directory of", &entry.path)(error),
+        })?;
         match entry.kind {
             Kind::HardLink => self.hard_link(&directory, name, &path, &entry)?,
             Kind::File => self.file(&directory, name, &entry)?,
@@ -199,7 +203,14 @@ impl<'a> Applier<'a> {
         if !fresh.gives(mode) || !entry.attributes.is_empty() {
             fchmod(file, Mode::from_raw_mode(mode))?;
         }
-        Ok(futimens(file, &times(entry))?)
+        self.set_times(file, entry)
+    }
+
+    fn set_times(&self, file: &OwnedFd, entry: &Entry) -> io::Result<()> {
+        if self.policy.times {
+            futimens(file, &times(entry))?;
+        }
+        Ok(())
     }
 
     fn directory(&mut self, parent: &Directory, name: &[u8], path: &[u8], entry: &Entry) -> io::Result<()> {
@@ -272,7 +283,11 @@ impl<'a> Applier<'a> {
     }
 
     fn owner(&self, entry: &Entry) -> Option<(u32, u32)> {
-        (self.policy.owner == Owner::Keep).then_some((entry.uid as u32, entry.gid as u32))
+        match self.policy.owner {
+            Owner::Keep => Some((entry.uid as u32, entry.gid as u32)),
+            Owner::Ignore => None,
+            Owner::Given { uid, gid } => Some((uid, gid)),
+        }
     }
 
     /// Owner before mode, because giving a directory away may clear its set-id bits.
@@ -283,7 +298,7 @@ impl<'a> Applier<'a> {
         }
         attributes::set(directory, entry, self.policy.attributes)?;
         fchmod(directory, Mode::from_raw_mode(self.mode(entry)))?;
-        Ok(futimens(directory, &times(entry))?)
+        self.set_times(directory, entry)
     }
 
     /// For what cannot be opened: links and special files, which have been made by mode already.
@@ -294,7 +309,10 @@ impl<'a> Applier<'a> {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
             chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         }
-        Ok(utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?)
+        if self.policy.times {
+            utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(())
     }
 
     fn finish_directory(&self, path: &[u8], entry: &Entry) -> io::Result<()> {
@@ -329,6 +347,12 @@ fn set_mode_of_special(parent: impl AsFd, name: &[u8], file_type: FileType, mode
 fn is_gone(error: &io::Error) -> bool {
     let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|code| gone.contains(&code))
+}
+
+/// Whether there is something else than a directory on the way.
+fn is_blocked(error: &io::Error) -> bool {
+    let blocked = [Errno::NOTDIR, Errno::LOOP].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| blocked.contains(&code))
 }
 
 fn times(entry: &Entry) -> Timestamps {

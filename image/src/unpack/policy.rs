@@ -15,6 +15,10 @@ pub struct Policy {
     pub special_files: SpecialFiles,
     /// Whether set-user-id and set-group-id bits are kept.
     pub set_id: bool,
+    /// Whether files get the times of their entries; otherwise they are as old as they are.
+    pub times: bool,
+    /// What happens to entries below symbolic links.
+    pub links: Links,
     /// What happens to extended attributes.
     pub attributes: Attributes,
     /// The directory in the image that stands for the one that is unpacked into; entries elsewhere are refused. `None`
@@ -34,6 +38,22 @@ pub enum Owner {
     Keep,
     /// To whoever unpacks.
     Ignore,
+    /// To this user; needs the right to give files away.
+    Given {
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
+}
+
+/// What happens to entries below symbolic links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// They are written where the links lead to, within the directory that is unpacked into. This needs `openat2`.
+    Follow,
+    /// They are an error: what is unpacked into is empty, and no layer of a directory has such entries.
+    Refuse,
 }
 
 /// What whiteouts do (image-spec `layer.md`, "Whiteouts").
@@ -63,6 +83,8 @@ pub enum SpecialFiles {
     Create,
     /// They are left out.
     Skip,
+    /// Pipes are made; devices are an error.
+    OnlyPipes,
     /// They are an error.
     Refuse,
 }
@@ -105,23 +127,27 @@ impl Policy {
             set_id: true,
             attributes: match owner {
                 Owner::Keep => Attributes::Keep,
-                Owner::Ignore => Attributes::Skip,
+                Owner::Ignore | Owner::Given { .. } => Attributes::Skip,
             },
+            times: true,
+            links: Links::Follow,
             prefix: None,
             limits: Limits::default(),
             diff_id: None,
         }
     }
 
-    /// For layers that are restored into directory `prefix` of the image, which belongs to who restores: there are no
-    /// whiteouts, and devices are refused.
+    /// For layers that are restored into the empty directory `prefix` of the image: there are no whiteouts, devices are
+    /// refused, and so are links on the way. Files are as old as their restoration: entries all have the same time.
     #[must_use]
     pub fn restore(prefix: impl Into<PathBuf>) -> Self {
         Self {
             owner: Owner::Ignore,
             whiteouts: Whiteouts::Ordinary,
-            special_files: SpecialFiles::Refuse,
+            special_files: SpecialFiles::OnlyPipes,
             set_id: true,
+            times: false,
+            links: Links::Refuse,
             attributes: Attributes::Skip,
             prefix: Some(prefix.into()),
             limits: Limits::default(),

@@ -446,12 +446,31 @@ fn a_restored_layer_stays_in_its_directory() {
         .file("/layers/bp/x", "x")
         .file("/layers/bp/.wh.y", "");
     let before = fs::metadata(place.root()).unwrap().mode();
+    assert_ne!(before & 0o777, 0o700);
     place.unpack_with(tar.end(), &policy).unwrap();
     assert_eq!(place.names(), ["bp", "bp/.wh.y", "bp/x"]);
-    assert_eq!(fs::metadata(place.root()).unwrap().mode(), before);
+    assert_eq!(fs::metadata(place.root()).unwrap().mode() & 0o777, 0o700);
     for name in ["/etc/passwd", "/layers/../etc/passwd", "/layers2/x", "/"] {
         assert!(refused(&place.unpack_with(Tar::default().file(name, "").end(), &policy)), "{name}");
     }
     let link = Tar::default().hard_link("/layers/x", "/etc/passwd").end();
     assert!(refused(&place.unpack_with(link, &policy)));
+    for target in ["/", ".", "bp"] {
+        let through = Tar::default().symlink("/layers/l", target).file("/layers/l/through", "").end();
+        assert!(refused(&place.unpack_with(through, &policy)), "{target}");
+        let above = Tar::default().symlink("/layers/l", target).directory("/layers/l/x/y").end();
+        assert!(refused(&place.unpack_with(above, &policy)), "{target}");
+    }
+    for (kind, is_accepted) in [(b'3', false), (b'4', false), (b'6', true)] {
+        let special = Tar::default().entry(kind, "/layers/special", "", "").end();
+        assert_eq!(place.unpack_with(special, &policy).is_ok(), is_accepted, "{kind}");
+    }
+    let now = std::time::SystemTime::now();
+    for name in ["bp/x", "special"] {
+        let modified = fs::metadata(place.root().join(name)).unwrap().modified().unwrap();
+        assert!(
+            now.duration_since(modified).unwrap_or_default().as_secs() < 3600,
+            "it has no time of its entry"
+        );
+    }
 }

@@ -1,5 +1,5 @@
 //! Changes a directory tree by file descriptors. No path is ever resolved by the rules of the whole system: parents are
-//! opened with `openat2` within the root, and the last part of a name is never followed. Whoever swaps directories for
+//! opened with `openat2` within the root, or without following any link, and the last part of a name is never followed. Whoever swaps directories for
 //! links meanwhile gets files elsewhere within the root, and never out of it.
 
 use std::io;
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::directory::Directory;
 use super::name;
+use super::policy::Links;
 
 /// The longest path that the kernel takes, with its NUL.
 const PATH_MAX: usize = 4096;
@@ -23,6 +24,7 @@ const OPEN: usize = 64;
 /// A directory that is unpacked into.
 pub(super) struct Tree<'a> {
     root: BorrowedFd<'a>,
+    links: Links,
     /// The directory that was used last, and those above it: the next one is most often among them or just below, and is
     /// opened from there. Each has the length of its own path, which `path` starts with.
     open: Vec<(usize, Rc<Directory>)>,
@@ -40,11 +42,11 @@ pub(super) enum Found {
 }
 
 impl<'a> Tree<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>) -> Self {
-        Self { root, open: Vec::new(), path: Vec::new() }
+    pub(super) fn new(root: BorrowedFd<'a>, links: Links) -> Self {
+        Self { root, links, open: Vec::new(), path: Vec::new() }
     }
 
-    /// Opens the directory at `path`, following links within the root; the missing parts are made when `make`.
+    /// Opens the directory at `path`, following links within the root if at all; the missing parts are made when `make`.
     pub(super) fn directory(&mut self, path: &[u8], make: bool) -> io::Result<Rc<Directory>> {
         while let Some((length, directory)) = self.open.last() {
             if path == &self.path[..*length] {
@@ -60,7 +62,7 @@ impl<'a> Tree<'a> {
             self.keep(b"", root);
         }
         match self.descend(path, make) {
-            Err(Errno::NOTDIR | Errno::LOOP) => {}
+            Err(Errno::NOTDIR | Errno::LOOP) if self.links == Links::Follow => {}
             other => return Ok(other?),
         }
         // A link on the way, which the kernel has to follow from the root on.
@@ -110,6 +112,9 @@ impl<'a> Tree<'a> {
 
     fn open(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if self.links == Links::Refuse {
+            return Ok(self.open_plain(path, flags)?);
+        }
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         if path.is_empty() {
             return resolve(self.root, b".", flags, within);
@@ -125,6 +130,20 @@ impl<'a> Tree<'a> {
             directory = resolve(directory.as_fd(), part, flags, within)?;
         }
         Ok(directory)
+    }
+
+    /// Opens the directory at `path` part by part, none of which is a link.
+    fn open_plain(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let (parent, name) = name::split(path);
+        if name.is_empty() {
+            return openat(self.root, c".", flags, Mode::empty());
+        }
+        let through = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut directory = openat(self.root, c".", through, Mode::empty())?;
+        for part in parent.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+            directory = openat(&directory, part, through, Mode::empty())?;
+        }
+        openat(&directory, name, flags | OFlags::NOFOLLOW, Mode::empty())
     }
 
     /// Makes the missing directories of a path that has links.

@@ -9,7 +9,7 @@ use longshore_image::{DiffId, Image};
 
 use super::{AnalyzeError, AnalyzeInput};
 use crate::image_layers;
-use crate::restore::{self, ExtractError, extract};
+use crate::restore::{self, extract};
 
 /// Extracts the SBOM layer into `<layers>/sbom/launch`. A layer that has gone or is corrupt is left out.
 pub(super) fn restore_sbom(
@@ -31,10 +31,7 @@ pub(super) fn restore_sbom(
         .map_err(|source| AnalyzeError::Layers { path: directory.host.clone(), source })?;
     let blob = input.target.open_blob(&previous.reference, &descriptor);
     let failed = AnalyzeError::read("previous image", &previous.reference);
-    let extracted = longshore_image::decompress(blob.map_err(failed)?)
-        .map_err(ExtractError::Read)
-        .and_then(|content| extract(content, diff_id, &directory, input.owner));
-    match extracted {
+    match extract(blob.map_err(failed)?, diff_id, &directory, input.owner) {
         Err(error) if error.is_corrupt() => {
             tracing::warn!("the SBOM layer of the previous image cannot be used: {error}");
             remove(&directory.host)

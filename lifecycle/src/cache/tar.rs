@@ -76,7 +76,7 @@ fn digest(layer: &LayerDirectory<'_>, source: &LayerSource) -> Result<Option<Lay
 
 /// Unpacks a tar beside its place, checks its DiffID, and renames it to its place.
 pub(super) fn restore(
-    content: impl Read,
+    content: impl Read + Send,
     diff_id: DiffId,
     directory: &MappedDirectory,
     owner: Option<Owner>,

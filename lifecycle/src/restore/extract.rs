@@ -1,28 +1,20 @@
 //! Extracts the layer of one directory, and nothing outside of it.
 //!
 //! A cache is not trusted: every entry must be the directory that is restored, one of its parents, or below it, and no
-//! entry is written through a symbolic link. Directories on the way are opened one component at a time without following
-//! links, so the kernel enforces this, not a comparison of paths.
+//! entry is written through a symbolic link ([`Policy::restore`]).
 
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, Path, PathBuf};
+use std::io::{self, Read};
+use std::path::PathBuf;
 
 use longshore_image::DiffId;
-use longshore_image::Sha256;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
-use rustix::io::Errno;
-use tar::EntryType;
+use longshore_image::unpack::{self, Policy, UnpackError};
 
 use crate::directory::{MappedDirectory, Owner};
 
 /// Why a layer could not be extracted.
 #[derive(Debug, thiserror::Error)]
 pub enum ExtractError {
-    /// The layer cannot be read, or is not a tar.
+    /// The layer cannot be read.
     #[error("the layer cannot be read")]
     Read(#[source] io::Error),
     /// The layer does not have the DiffID under which it is known.
@@ -31,14 +23,9 @@ pub enum ExtractError {
         /// The DiffID of what was read.
         found: DiffId,
     },
-    /// The layer has an entry that does not belong into it.
-    #[error("the layer has the entry `{entry}`, which {reason}")]
-    Entry {
-        /// The entry's name.
-        entry: PathBuf,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    /// The layer is not a tar, or has an entry that does not belong into it.
+    #[error(transparent)]
+    Layer(UnpackError),
     /// A file or directory could not be written.
     #[error("cannot write `{path}`")]
     Write {
@@ -50,6 +37,17 @@ pub enum ExtractError {
     },
 }
 
+impl From<UnpackError> for ExtractError {
+    fn from(error: UnpackError) -> Self {
+        match error {
+            UnpackError::Read(error) => Self::Read(error),
+            UnpackError::DiffId { actual, .. } => Self::Digest { found: actual },
+            UnpackError::Write { path, source, .. } => Self::Write { path, source },
+            error => Self::Layer(error),
+        }
+    }
+}
+
 impl ExtractError {
     /// Whether the layer is at fault, rather than the place it is extracted to.
     pub(crate) fn is_corrupt(&self) -> bool {
@@ -57,217 +55,28 @@ impl ExtractError {
     }
 }
 
-/// Extracts an uncompressed layer tar into `directory`, which must exist and be empty, and checks its DiffID.
+/// Extracts a layer into `directory`, which must exist and be empty, and checks its DiffID.
 ///
 /// # Errors
 /// When the layer is corrupt or the directory cannot be written; what was extracted by then is still there.
 pub(crate) fn extract(
-    layer: impl Read,
+    layer: impl Read + Send,
     diff_id: DiffId,
     directory: &MappedDirectory,
     owner: Option<Owner>,
 ) -> Result<(), ExtractError> {
-    let mut reader = HashingReader { inner: layer, hasher: Sha256::new() };
-    let mut extractor = Extractor::open(directory, owner)?;
-    let mut archive = tar::Archive::new(&mut reader);
-    for entry in archive.entries().map_err(ExtractError::Read)? {
-        extractor.entry(entry.map_err(ExtractError::Read)?)?;
-    }
-    // What follows the end mark belongs to the DiffID too.
-    io::copy(&mut reader, &mut io::sink()).map_err(ExtractError::Read)?;
-    let found = DiffId::from_hasher(reader.hasher);
-    if found != diff_id {
-        return Err(ExtractError::Digest { found });
-    }
-    extractor.finish()
-}
-
-struct HashingReader<R> {
-    inner: R,
-    hasher: Sha256,
-}
-
-impl<R: Read> Read for HashingReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
-    }
-}
-
-struct Extractor<'a> {
-    directory: &'a MappedDirectory,
-    owner: Option<Owner>,
-    root: OwnedFd,
-    /// The directory that was used last, as components and open directories: entries come sorted.
-    open: Vec<(OsString, OwnedFd)>,
-    /// Permissions of directories, set at the end because they may forbid writing.
-    modes: Vec<(Vec<OsString>, Mode)>,
-}
-
-const OPEN_DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-impl<'a> Extractor<'a> {
-    fn open(directory: &'a MappedDirectory, owner: Option<Owner>) -> Result<Self, ExtractError> {
-        let root = rustix::fs::open(&directory.host, OPEN_DIRECTORY, Mode::empty())
-            .map_err(|errno| ExtractError::Write { path: directory.host.clone(), source: errno.into() })?;
-        Ok(Self { directory, owner, root, open: Vec::new(), modes: Vec::new() })
-    }
-
-    fn entry(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<(), ExtractError> {
-        let path = PathBuf::from(OsString::from_vec(entry.path_bytes().into_owned()));
-        let kind = entry.header().entry_type();
-        if kind == EntryType::XGlobalHeader {
-            return Ok(());
-        }
-        let Some(components) = self.components(&path)? else { return Ok(()) };
-        let mode = Mode::from_raw_mode(entry.header().mode().map_err(ExtractError::Read)? & 0o7777);
-        let Some((name, parents)) = components.split_last() else {
-            return self.root_directory(path, kind, mode);
-        };
-        let invalid = |reason| ExtractError::Entry { entry: path.clone(), reason };
-        let write = |errno: Errno| ExtractError::Write {
-            path: self_path(self.directory, &components),
-            source: errno.into(),
-        };
-        self.enter(parents, &path)?;
-        let parent = self.open.last().map_or(&self.root, |(_, directory)| directory);
-        match kind {
-            EntryType::Directory => {
-                match rustix::fs::mkdirat(parent, name.as_os_str(), Mode::RWXU) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(write(errno)),
-                }
-                self.modes.push((components, mode));
-                return Ok(());
-            }
-            EntryType::Regular | EntryType::Continuous => {
-                let flags =
-                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(parent, name.as_os_str(), flags, Mode::RUSR | Mode::WUSR);
-                let mut file = File::from(file.map_err(write)?);
-                copy(&mut entry, &mut file, &self_path(self.directory, &components))?;
-                if let Some(owner) = self.owner {
-                    rustix::fs::fchown(&file, Some(uid(owner)), Some(gid(owner))).map_err(write)?;
-                }
-                return rustix::fs::fchmod(&file, mode).map_err(write);
-            }
-            EntryType::Symlink => {
-                let target = entry.link_name_bytes().ok_or_else(|| invalid("is a link without a target"))?;
-                let target = OsString::from_vec(target.into_owned());
-                rustix::fs::symlinkat(&target, parent, name.as_os_str()).map_err(write)?;
-            }
-            EntryType::Fifo => {
-                rustix::fs::mknodat(parent, name.as_os_str(), FileType::Fifo, mode, 0).map_err(write)?;
-            }
-            _ => return Err(invalid("is neither a file, a directory, a symbolic link nor a named pipe")),
-        }
-        self.owner.map_or(Ok(()), |owner| {
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(parent, name.as_os_str(), Some(uid(owner)), Some(gid(owner)), flags)
-                .map_err(write)
-        })
-    }
-
-    fn root_directory(&mut self, path: PathBuf, kind: EntryType, mode: Mode) -> Result<(), ExtractError> {
-        if kind != EntryType::Directory {
-            return Err(ExtractError::Entry { entry: path, reason: "is not a directory" });
-        }
-        self.modes.push((Vec::new(), mode));
-        Ok(())
-    }
-
-    /// The components of an entry below the directory; `None` for one of its parents.
-    fn components(&self, path: &Path) -> Result<Option<Vec<OsString>>, ExtractError> {
-        let outside = |reason| ExtractError::Entry { entry: path.to_owned(), reason };
-        // Names are absolute in the reference's layers; other tools leave the slash out.
-        let absolute = Path::new("/").join(path);
-        if absolute.components().any(|part| matches!(part, Component::ParentDir)) {
-            return Err(outside("has `..` in its name"));
-        }
-        if let Ok(relative) = absolute.strip_prefix(&self.directory.name) {
-            return Ok(Some(relative.components().map(|part| part.as_os_str().to_owned()).collect()));
-        }
-        if self.directory.name.starts_with(&absolute) {
-            return Ok(None);
-        }
-        Err(outside("is outside of the directory that is restored"))
-    }
-
-    /// Makes `parents` the directory that was used last, creating what is missing.
-    fn enter(&mut self, parents: &[OsString], entry: &Path) -> Result<(), ExtractError> {
-        let common = self.open.iter().zip(parents).take_while(|((open, _), wanted)| open == *wanted).count();
-        self.open.truncate(common);
-        for name in &parents[common..] {
-            let parent = self.open.last().map_or(&self.root, |(_, directory)| directory);
-            let directory = open_or_create(parent.as_fd(), name).map_err(|errno| match errno {
-                Errno::LOOP | Errno::NOTDIR => ExtractError::Entry {
-                    entry: entry.to_owned(),
-                    reason: "is below something that is not a directory",
-                },
-                errno => ExtractError::Write { path: self.directory.host.join(name), source: errno.into() },
-            })?;
-            self.open.push((name.clone(), directory));
-        }
-        Ok(())
-    }
-
-    /// Gives the directories their permissions, the innermost first.
-    fn finish(mut self) -> Result<(), ExtractError> {
-        for (components, mode) in std::mem::take(&mut self.modes).into_iter().rev() {
-            let path = self_path(self.directory, &components);
-            self.enter(&components, &path)?;
-            let directory = self.open.last().map_or(&self.root, |(_, directory)| directory);
-            let set = || {
-                if let Some(owner) = self.owner {
-                    rustix::fs::fchown(directory, Some(uid(owner)), Some(gid(owner)))?;
-                }
-                rustix::fs::fchmod(directory, mode)
-            };
-            set().map_err(|errno| ExtractError::Write { path, source: errno.into() })?;
-        }
-        Ok(())
-    }
-}
-
-fn open_or_create(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
-    match rustix::fs::openat(parent.as_fd(), name, OPEN_DIRECTORY, Mode::empty()) {
-        Err(Errno::NOENT) => {
-            rustix::fs::mkdirat(parent.as_fd(), name, Mode::from_raw_mode(0o755))?;
-            rustix::fs::openat(parent, name, OPEN_DIRECTORY, Mode::empty())
-        }
-        result => result,
-    }
-}
-
-fn copy(entry: &mut impl Read, file: &mut File, path: &Path) -> Result<(), ExtractError> {
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let count = entry.read(&mut buffer).map_err(ExtractError::Read)?;
-        if count == 0 {
-            return Ok(());
-        }
-        file.write_all(&buffer[..count])
-            .map_err(|source| ExtractError::Write { path: path.to_owned(), source })?;
-    }
-}
-
-fn self_path(directory: &MappedDirectory, components: &[OsString]) -> PathBuf {
-    components.iter().fold(directory.host.clone(), |path, component| path.join(component))
-}
-
-fn uid(owner: Owner) -> Uid {
-    Uid::from_raw(owner.uid)
-}
-
-fn gid(owner: Owner) -> Gid {
-    Gid::from_raw(owner.gid)
+    let owner = owner.map_or(unpack::Owner::Ignore, |Owner { uid, gid }| unpack::Owner::Given { uid, gid });
+    let policy = Policy { owner, ..Policy::restore(&directory.name).expecting(diff_id) };
+    unpack::extract_into(layer, &directory.host, &policy)?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use tar::EntryType;
 
     use super::*;
 
