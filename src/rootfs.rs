@@ -1,11 +1,11 @@
 //! Root filesystems of images: each layer is unpacked once, into a directory named by its DiffID, and shared by all
 //! sandboxes.
 //!
-//! `unpacked/MAPPING/DIFFID` is complete, and on the disk, when it is there: a layer is unpacked beside it, synced and
-//! renamed. Owners depend on how ids are mapped, so each mapping has its own.
+//! `unpacked/MAPPING/DIFFID` is complete: a layer is unpacked beside it and renamed. Whether it still is after the machine
+//! has stopped is told by [`durable`]. Owners depend on how ids are mapped, so each mapping has its own.
 
 mod abandoned;
-mod naming;
+mod durable;
 mod source;
 mod worker;
 
@@ -15,7 +15,6 @@ use std::fs::{File, Permissions, TryLockError};
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -25,7 +24,7 @@ use longshore_sandbox::{IdMapping, give_tree, remove_tree};
 
 use crate::images::FoundImage;
 pub(crate) use abandoned::clear_abandoned_layers;
-use naming::Finished;
+use durable::{Records, State, Syncing};
 use source::Source;
 use worker::Task;
 pub(crate) use worker::UNPACK;
@@ -38,6 +37,31 @@ const DOWNLOADS: usize = 6;
 pub(crate) struct RootFilesystems {
     directory: PathBuf,
     mapping: IdMapping,
+    records: Records,
+}
+
+/// The layers of an image.
+pub(crate) struct Layers {
+    /// Their directories, lowest first.
+    pub(crate) paths: Vec<PathBuf>,
+    records: Records,
+    /// Those that were unpacked now.
+    new: Vec<DiffId>,
+    /// Those that were there, and are not known to be on the disk.
+    old: Vec<DiffId>,
+}
+
+impl Layers {
+    /// Brings all layers to the disk meanwhile.
+    pub(crate) fn sync(&self) -> Syncing {
+        Syncing::start(&self.records, &[&self.new[..], &self.old].concat())
+    }
+
+    /// Brings those to the disk meanwhile that were there before: there is little left to do for them. The others are left
+    /// to who uses them next.
+    pub(crate) fn sync_old(&self) -> Syncing {
+        Syncing::start(&self.records, &self.old)
+    }
 }
 
 /// A layer that is to be unpacked.
@@ -68,11 +92,12 @@ impl<'a> Work<'a> {
 impl RootFilesystems {
     /// The layers in `directory`, unpacked for sandboxes with `mapping`.
     pub(crate) fn new(directory: &Path, mapping: IdMapping) -> Self {
-        Self { directory: directory.join(mapping.name()), mapping }
+        let directory = directory.join(mapping.name());
+        Self { records: Records::new(directory.clone()), directory, mapping }
     }
 
-    /// The directories of the layers of an image without those in `spared`, lowest first. What is not unpacked yet is read
-    /// from where the image was found, or from the local store. `name` is what people call the image.
+    /// The layers of an image without those in `spared`. What is not unpacked yet is read from where the image was found,
+    /// or from the local store. `name` is what people call the image.
     ///
     /// # Errors
     /// When a layer cannot be read or written, is not the one that the configuration names, or user namespaces are
@@ -83,7 +108,7 @@ impl RootFilesystems {
         local: &LocalStore,
         name: &dyn Display,
         spared: &BTreeSet<DiffId>,
-    ) -> anyhow::Result<Vec<PathBuf>> {
+    ) -> anyhow::Result<Layers> {
         let image = &found.image;
         let blobs = image
             .manifest
@@ -102,26 +127,32 @@ impl RootFilesystems {
                 diff_ids.len()
             );
         }
-        let mut missing: Vec<Missing<'_>> = Vec::new();
-        for (&diff_id, blob) in diff_ids.iter().zip(blobs) {
-            let is_known = spared.contains(&diff_id) || self.path(diff_id).exists();
-            if !is_known && !missing.iter().any(|other| other.diff_id == diff_id) {
-                missing.push(Missing { diff_id, blob, is_busy: false });
+        let (mut missing, mut old): (Vec<Missing<'_>>, Vec<DiffId>) = Default::default();
+        for (&diff_id, blob) in diff_ids.iter().zip(blobs).filter(|(diff_id, _)| !spared.contains(diff_id)) {
+            match self.records.state(diff_id) {
+                State::OnDisk => {}
+                State::InMemory => old.push(diff_id),
+                State::Missing => {
+                    if !missing.iter().any(|other| other.diff_id == diff_id) {
+                        missing.push(Missing { diff_id, blob, is_busy: false });
+                    }
+                }
             }
         }
+        let new: Vec<_> = missing.iter().map(|layer| layer.diff_id).collect();
         if !missing.is_empty() {
             tracing::info!("Unpacking {} of {} layers of {name}", missing.len(), blobs.len());
             self.unpack_all(found, local, missing).with_context(|| format!("cannot unpack `{name}`"))?;
         }
         diff_ids.retain(|diff_id| !spared.contains(diff_id));
-        Ok(diff_ids.into_iter().map(|diff_id| self.path(diff_id)).collect())
+        if !self.records.knows_boot() {
+            self.records.sync(&new)?;
+        }
+        let paths = diff_ids.into_iter().map(|diff_id| self.records.path(diff_id)).collect();
+        Ok(Layers { paths, records: self.records.clone(), new, old })
     }
 
-    fn path(&self, diff_id: DiffId) -> PathBuf {
-        self.directory.join(diff_id.hex())
-    }
-
-    /// Unpacks layers side by side, the largest first, and gives them their names.
+    /// Unpacks layers side by side, the largest first.
     fn unpack_all(
         &self,
         found: &FoundImage,
@@ -134,10 +165,9 @@ impl RootFilesystems {
         missing.sort_by_key(|layer| layer.blob.size);
         let threads = threads(found, &missing);
         let work = Work { found, local, missing: Mutex::new(missing.into()) };
-        let (sender, finished) = mpsc::channel();
-        let work_off = |sender: Sender<Finished>| {
+        let work_off = || {
             while let Some(layer) = work.next() {
-                if let Err(error) = self.unpack_next(&work, &layer, &sender) {
+                if let Err(error) = self.unpack_next(&work, &layer) {
                     // What others have begun is of use for the next build.
                     work.missing().clear();
                     return Err(error.context(format!("cannot unpack the layer {}", layer.blob.digest)));
@@ -146,17 +176,9 @@ impl RootFilesystems {
             Ok(())
         };
         thread::scope(|scope| {
-            let naming = scope.spawn(move || naming::name(&self.directory, &finished));
-            let workers: Vec<_> = (0..threads)
-                .map(|_| {
-                    let sender = sender.clone();
-                    scope.spawn(move || work_off(sender))
-                })
-                .collect();
-            drop(sender);
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work_off)).collect();
             let all = workers
                 .into_iter()
-                .chain(std::iter::once(naming))
                 .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread that unpacks failed")));
             // All are waited for.
             all.fold(Ok(()), anyhow::Result::and)
@@ -164,28 +186,27 @@ impl RootFilesystems {
     }
 
     /// Unpacks a layer, or waits for the other build that does.
-    fn unpack_next<'a>(
-        &self,
-        work: &Work<'a>,
-        layer: &Missing<'a>,
-        finished: &Sender<Finished>,
-    ) -> anyhow::Result<()> {
+    fn unpack_next<'a>(&self, work: &Work<'a>, layer: &Missing<'a>) -> anyhow::Result<()> {
         let Missing { diff_id, blob, is_busy } = *layer;
-        let Some(lock) = self.lock(diff_id, is_busy)? else {
+        let Some(mut lock) = self.lock(diff_id, is_busy)? else {
             work.missing().push_front(Missing { diff_id, blob, is_busy: true });
             return Ok(());
         };
-        let name = self.path(diff_id);
-        if name.exists() {
+        if self.records.state(diff_id) != State::Missing {
             return Ok(());
         }
+        let name = self.records.path(diff_id);
         let partial = name.with_extension("partial");
         remove_tree(&partial)?;
-        // From here on it is removed again, whatever fails.
-        let unpacked = Finished::new(partial, name, lock);
-        self.unpack(work, layer, unpacked.directory())?;
-        // Should the other end be gone, it has failed, and says so.
-        let _ = finished.send(unpacked);
+        // It was in memory only when the machine stopped.
+        remove_tree(&name)?;
+        self.records.begin(diff_id, &mut lock)?;
+        let unpacked = self.unpack(work, layer, &partial);
+        if unpacked.is_err() {
+            remove_tree(&partial)?;
+        }
+        unpacked?;
+        fs_err::rename(&partial, &name)?;
         Ok(())
     }
 
@@ -217,8 +238,10 @@ impl RootFilesystems {
 
     /// Keeps other builds from unpacking the same layer meanwhile; `None` while another one does, unless it is waited for.
     fn lock(&self, diff_id: DiffId, waits: bool) -> anyhow::Result<Option<File>> {
-        let path = self.directory.join(format!("{}.lock", diff_id.hex()));
-        let lock = File::from(fs_err::File::create(&path)?);
+        let path = self.records.lock(diff_id);
+        // What it says stays.
+        let mut options = fs_err::OpenOptions::new();
+        let lock = File::from(options.create(true).truncate(false).read(true).write(true).open(&path)?);
         match lock.try_lock() {
             Ok(()) => return Ok(Some(lock)),
             Err(TryLockError::WouldBlock) if !waits => return Ok(None),

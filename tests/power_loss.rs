@@ -6,6 +6,7 @@
 
 use std::fs;
 
+use longshore_test_support::TestEnvironment;
 use longshore_test_support::power_loss::Recording;
 
 use crate::crash::{BUILD, Machine, points};
@@ -33,6 +34,7 @@ fn replay(machine: &Machine, old: Option<&str>, new: &str, few: usize) {
     for number in points(losses.len(), few) {
         let when = recording.describe(losses[number]);
         recording.disk(losses[number]).write();
+        start_again(&machine.environment);
         let found = machine.environment.find("web");
         assert!(found.as_deref() == old || found.as_deref() == Some(new), "{when}: {found:?}");
         machine.verify(&when);
@@ -40,5 +42,16 @@ fn replay(machine: &Machine, old: Option<&str>, new: &str, few: usize) {
         assert_eq!(machine.environment.digest("web"), new, "{when}");
         machine.verify(&when);
         machine.verify_tidy(&when);
+    }
+}
+
+/// Unpacked layers say in which run of the machine they were unpacked: after a loss of power that is another one.
+pub(crate) fn start_again(environment: &TestEnvironment) {
+    let Ok(mappings) = fs::read_dir(environment.path("cache/longshore/unpacked")) else { return };
+    let files = mappings.flat_map(|mapping| fs::read_dir(mapping.unwrap().path()).unwrap());
+    for path in files.map(|child| child.unwrap().path()) {
+        if path.extension().is_some_and(|extension| extension == "lock") {
+            fs::write(path, "00000000-0000-0000-0000-000000000000").unwrap();
+        }
     }
 }

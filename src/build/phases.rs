@@ -35,7 +35,7 @@ use crate::builder::{BuilderImage, Needs};
 use crate::container::find_user;
 use crate::directories::Directories;
 use crate::images::{FoundImage, Images, Places, Remembered};
-use crate::rootfs::RootFilesystems;
+use crate::rootfs::{Layers, RootFilesystems};
 use crate::{output, programs};
 
 /// Builds.
@@ -157,12 +157,14 @@ impl Build<'_> {
     fn run(&self, builder: &FoundImage, directories: &Directories) -> anyhow::Result<BuiltImage> {
         let analyzed = timed("ANALYZING", || self.analyze())?;
         let layers = self.builder_layers(builder, directories)?;
-        let mut user = find_user(&self.builder.uid.to_string(), &layers)?;
+        // The phases take longer.
+        let _syncing = layers.sync();
+        let mut user = find_user(&self.builder.uid.to_string(), &layers.paths)?;
         user.gid = self.builder.gid;
         let container = BuildContainer {
             request: self.request,
             config: &builder.image.config,
-            layers,
+            layers: layers.paths,
             work: self.work,
             mapping: self.mapping,
             user,
@@ -196,12 +198,8 @@ impl Build<'_> {
         Ok(BuiltImage { manifest: exported.manifest })
     }
 
-    /// The unpacked layers of the builder that this build needs, the lowest first.
-    fn builder_layers(
-        &self,
-        builder: &FoundImage,
-        directories: &Directories,
-    ) -> anyhow::Result<Vec<PathBuf>> {
+    /// The unpacked layers of the builder that this build needs.
+    fn builder_layers(&self, builder: &FoundImage, directories: &Directories) -> anyhow::Result<Layers> {
         let unpacked = RootFilesystems::new(&directories.unpacked(), self.mapping);
         let layers =
             |spared: &BTreeSet<DiffId>| unpacked.layers(builder, &self.local, &self.request.builder, spared);
@@ -209,7 +207,7 @@ impl Build<'_> {
         let spared = needs.spared(&builder.image.config.diff_ids());
         if !spared.is_empty() {
             let needed = layers(&spared)?;
-            if needs.agrees_with_files(&needed) {
+            if needs.agrees_with_files(&needed.paths) {
                 tracing::debug!(
                     "Left out {} layers of the builder that the order does not reach",
                     spared.len()

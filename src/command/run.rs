@@ -60,10 +60,12 @@ pub(crate) fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
 
     let cache = RootFilesystems::new(&directories.unpacked(), IdMapping::detect(0, 0));
     let layers = cache.layers(&found, images.local(), &arguments.image, &BTreeSet::new())?;
-    let user = find_user(found.image.config.user(), &layers)?;
+    let _syncing = layers.sync_old();
+    let user = find_user(found.image.config.user(), &layers.paths)?;
     let process = arguments.process.clone();
     let options = options(arguments)?;
-    let spec = sandbox_of(&found.image.config, &user, layers, &directories.cache.join("sandboxes"), options)?;
+    let spec =
+        sandbox_of(&found.image.config, &user, layers.paths, &directories.cache.join("sandboxes"), options)?;
 
     let mapping = IdMapping::detect(user.uid, user.gid);
     let running = match longshore_sandbox::start(&spec, &mapping, Stdio::Inherit) {

@@ -24,7 +24,7 @@ pub(crate) fn clear_abandoned_layers(directory: &Path, grace: Duration) -> anyho
             let Ok(metadata) = fs_err::symlink_metadata(&path) else { continue };
             if metadata.is_dir() {
                 // Held until the layer has its name.
-                let lock = File::from(fs_err::File::create(path.with_extension("lock"))?);
+                let Ok(lock) = File::open(path.with_extension("lock")) else { continue };
                 if lock.try_lock().is_ok() {
                     remove_tree(&path)?;
                 }
@@ -49,7 +49,7 @@ mod tests {
         for name in ["held.partial", "left.partial", "whole"] {
             fs_err::create_dir_all(at(name).join("bin")).unwrap();
         }
-        for name in [".longshore-held.partial", ".longshore-left.partial", "whole.lock"] {
+        for name in [".longshore-held.partial", ".longshore-left.partial", "left.lock", "whole.lock"] {
             fs_err::write(at(name), "x").unwrap();
         }
         let lock = |name: &str| {
