@@ -195,8 +195,9 @@ fn made_one(
     let app = app.into_par_iter().map(|(diff_id, blob)| source.app_layer(diff_id, blob, variant.app));
     let layers = base.chain(app).collect::<Result<Vec<_>, _>>()?;
     let (config, config_upload) = Upload::config(leaf.plan.config.to_bytes(), family);
-    let (layers, mut uploads): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
-    uploads.push(config_upload);
+    let (layers, uploads): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
+    // What takes longest comes first, and so gets the connection that is open: a layer is mounted with one request.
+    let uploads = std::iter::once(config_upload).chain(uploads).collect();
     let mut manifest = ImageManifest::new(family, config, layers);
     if let Some(old) = leaf.image.manifest.as_image() {
         manifest.annotations.clone_from(&old.annotations);
