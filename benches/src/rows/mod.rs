@@ -46,6 +46,7 @@ pub(crate) const ALL: &[Row] = &[
     row("rebase", "rebase, 100 layers, one registry", rebase::hundred_layers),
     row("rebase-200", "rebase of 200 images", rebase::many_images),
     row("unpack", "unpack of a builder image", unpack::run),
+    row("pull", "pull and unpack of a builder image", unpack::pull),
     row("round-trips", "50 ms round trips, rebuild and rebase", round_trips::run),
     row("build", "whole `build` of the Node fixture, warm", build::run),
     row("sandbox", "start of a sandbox", sandbox::run),
