@@ -199,8 +199,9 @@ pub(crate) fn clear_abandoned(parent: &Path) -> anyhow::Result<()> {
 
 /// Lets each work directory begin in another part of the disk, where the file system knows that flag (ext4's `T`).
 ///
-/// ext4 gives an inode that was just removed to nobody for some minutes. Where a build puts its copy of the app beside the
-/// place of the last one, each new file steps over all that this one left: 40,000 files then take ten seconds.
+/// ext4 without a journal, which small virtual machines have, gives an inode that was just removed to nobody for some
+/// minutes. Where a build puts its copy of the app beside the place of the last one, each new file steps over all that this
+/// one left: 40,000 files then take ten seconds instead of one. Elsewhere nothing is lost by it.
 fn spread(parent: &Path) -> io::Result<()> {
     let directory = File::open(parent)?;
     let flags = ioctl_getflags(&directory)?;
