@@ -42,6 +42,7 @@ fn replay(machine: &Machine, old: Option<&str>, new: &str, few: usize) {
         assert_eq!(machine.environment.digest("web"), new, "{when}");
         machine.verify(&when);
         machine.verify_tidy(&when);
+        println!("{number} of {}: {when}", losses.len());
     }
 }
 
