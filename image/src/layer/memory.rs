@@ -5,6 +5,7 @@
 //! these waits for memory. Used memory is used again: the kernel would have to clear new memory each time.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -78,6 +79,32 @@ impl Drop for Chunk {
         state.idle.push(memory);
         drop(state);
         CHUNKS.returned.notify_one();
+    }
+}
+
+/// How many layers are being made.
+static LAYERS: AtomicUsize = AtomicUsize::new(0);
+
+/// A layer's share of what there is for all of them. Layers that are made side by side read less far ahead each.
+pub(super) struct Share {
+    layers: usize,
+}
+
+impl Share {
+    /// Of a layer that begins.
+    pub(super) fn begin() -> Self {
+        Self { layers: LAYERS.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    /// The layer's share of `all`, which is two at least.
+    pub(super) fn of(&self, all: usize) -> usize {
+        (all / self.layers).max(2)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        LAYERS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -14,7 +14,7 @@ use super::chunks::{Compress, Compressed, Cutter};
 use super::error::LayerError;
 use super::header;
 use super::load::{Batch, Loaded, LoadedContent, OpenFile};
-use super::memory::Chunk;
+use super::memory::{self, Chunk};
 use super::sink::{BlobSink, NewBlob, WrittenBlob};
 use super::tar_copy::TarCopy;
 use super::{LayerDigest, LayerSource};
@@ -23,8 +23,8 @@ use crate::stat_index::{Fingerprint, Fingerprinter};
 use crate::{DiffId, LayerFormat, Sha256};
 
 /// Batches of a layer that are loaded or being loaded, and threads that load.
-const BATCHES: usize = 8;
-const LOADERS: usize = 4;
+const BATCHES: usize = 16;
+const LOADERS: usize = 8;
 
 type Result<T, E = LayerError> = std::result::Result<T, E>;
 /// The place of a result that comes later.
@@ -56,9 +56,10 @@ pub(super) fn run(
     target: Option<(LayerFormat, &BlobSink)>,
     tars: Option<&Path>,
 ) -> Result<Outcome> {
+    let share = memory::Share::begin();
     thread::scope(|scope| {
-        let (load_jobs, loaders) = bounded::<Job<Batch, Vec<Loaded>>>(BATCHES);
-        let (ordered, loaded) = bounded::<Slot<Vec<Loaded>>>(BATCHES);
+        let (load_jobs, loaders) = bounded::<Job<Batch, Vec<Loaded>>>(share.of(BATCHES));
+        let (ordered, loaded) = bounded::<Slot<Vec<Loaded>>>(share.of(BATCHES));
         let entries = match &feed {
             Feed::Source(source) => Some(*source),
             Feed::Stream(..) => None,
@@ -68,7 +69,7 @@ pub(super) fn run(
             let mut started = 0;
             walk(source, |batch| {
                 // A layer of few files needs few threads.
-                if started < LOADERS {
+                if started < share.of(LOADERS) {
                     let jobs = loaders.clone();
                     scope.spawn(move || serve(&jobs, |batch: Batch| batch.load()));
                     started += 1;
