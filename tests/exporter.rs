@@ -260,7 +260,8 @@ fn an_unchanged_export_ends_after_comparing() {
     // Without a cache there is no place for them.
     let before = machine.registry.requests().len();
     let launcher = machine.path("launcher").display().to_string();
-    machine.phase("exporter", way, &["-launcher", &launcher, &machine.name(image)]);
+    let arguments = ["-launcher", &launcher, &machine.name(image)];
+    Outcome::of(&mut machine.phase("exporter", way, &arguments)).success();
     let requests = machine.registry.requests().split_off(before);
     let shown = format!("{requests:#?}");
     let blobs: Vec<_> = requests.iter().filter(|request| request.path.contains("/blobs/")).collect();
