@@ -37,18 +37,21 @@ pub enum ExtractError {
     },
 }
 
-impl From<UnpackError> for ExtractError {
-    fn from(error: UnpackError) -> Self {
+impl ExtractError {
+    /// What came of unpacking into `directory`. The unpacker knows names in the image; whose disk is full looks for a file
+    /// of the host.
+    fn unpacking(error: UnpackError, directory: &MappedDirectory) -> Self {
         match error {
             UnpackError::Read(error) => Self::Read(error),
             UnpackError::DiffId { actual, .. } => Self::Digest { found: actual },
-            UnpackError::Write { path, source, .. } => Self::Write { path, source },
+            UnpackError::Write { path, source, .. } => {
+                let below = path.strip_prefix(&directory.name).map(|below| directory.host.join(below));
+                Self::Write { path: below.unwrap_or(path), source }
+            }
             error => Self::Layer(error),
         }
     }
-}
 
-impl ExtractError {
     /// Whether the layer is at fault, rather than the place it is extracted to.
     pub(crate) fn is_corrupt(&self) -> bool {
         !matches!(self, Self::Write { .. })
@@ -67,8 +70,8 @@ pub(crate) fn extract(
 ) -> Result<(), ExtractError> {
     let owner = owner.map_or(unpack::Owner::Ignore, |Owner { uid, gid }| unpack::Owner::Given { uid, gid });
     let policy = Policy { owner, ..Policy::restore(&directory.name).expecting(diff_id) };
-    unpack::extract_into(layer, &directory.host, &policy)?;
-    Ok(())
+    let unpacked = unpack::extract_into(layer, &directory.host, &policy);
+    unpacked.map(drop).map_err(|error| ExtractError::unpacking(error, directory))
 }
 
 #[cfg(test)]
@@ -182,6 +185,25 @@ mod tests {
             let names: Vec<_> =
                 std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
             proptest::prop_assert_eq!(names, ["layer"]);
+        }
+    }
+
+    /// It was named as it is in the image, where nobody finds it.
+    #[test]
+    fn what_cannot_be_written_is_named_as_it_is_on_the_host() {
+        let directory = MappedDirectory { host: "/host/x".into(), name: PathBuf::from("/layers/bp/x") };
+        for (path, expected) in [
+            ("/layers/bp/x/bin/node", "/host/x/bin/node"),
+            ("/layers/bp/x", "/host/x"),
+            ("/elsewhere", "/elsewhere"),
+        ] {
+            let source = io::Error::from(io::ErrorKind::StorageFull);
+            let error = UnpackError::Write { action: "write", path: path.into(), source };
+            let error = ExtractError::unpacking(error, &directory);
+            assert!(
+                matches!(&error, ExtractError::Write { path, .. } if *path == Path::new(expected)),
+                "{error}"
+            );
         }
     }
 }
