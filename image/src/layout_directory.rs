@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::layout::LayoutName;
 use crate::reference::DOCKER_HUB;
 use crate::{
-    BlobOutcome, BlobSource, Descriptor, Digest, Image, ImageStore, Layout, Manifest, MediaType, Platform,
-    Reference, StoreError,
+    BlobOutcome, BlobSink, BlobSource, Descriptor, Digest, Image, ImageStore, Layout, Manifest, MediaType,
+    Platform, Reference, StoreError,
 };
 
 /// How the directory of Docker Hub is called: platforms make it with go-containerregistry, which says so.
@@ -134,6 +134,11 @@ impl ImageStore for LayoutDirectory {
         }
     }
 
+    /// In the layout of the name. Where that cannot be made, writing blobs will say why.
+    fn sink(&self, reference: &Reference) -> Option<BlobSink> {
+        self.make(reference).ok().map(|layout| layout.sink())
+    }
+
     fn check_write(&self, reference: &Reference) -> Result<(), StoreError> {
         self.make(reference)?.check_write(reference)
     }
@@ -144,7 +149,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{BlobOpener, Config, ImageManifest, LayerFormat, ManifestFormat};
+    use crate::layer::{self, Entry};
+    use crate::{BlobOpener, Config, ImageManifest, LayerFormat, LayerSource, ManifestFormat};
 
     /// A run image without its layer, and an image on it that has one of its own.
     #[test]
@@ -182,6 +188,21 @@ mod tests {
         assert_eq!(found.manifest, manifest);
         assert!(!directory.has_blob(&app, layer("base").digest).unwrap());
         assert!(directory.has_blob(&app, layer("own").digest).unwrap());
+    }
+
+    /// Layers were made in a temporary directory, and written and hashed once more from there.
+    #[test]
+    fn layers_are_made_where_they_are_needed() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = LayoutDirectory::new(root.path());
+        let app: Reference = "app:1".parse().unwrap();
+        let source = LayerSource::entries(vec![Entry::file("/own", 0o644, "own")]);
+        let sink = directory.sink(&app).unwrap();
+        let layer = layer::build(&source, LayerFormat::TarZstd, ManifestFormat::Oci, &sink).unwrap();
+        let written = BlobSource::File(layer.path.clone());
+        let outcome = directory.write_blob(&app, &layer.descriptor, &written, None).unwrap();
+        assert_eq!(outcome, BlobOutcome::Present);
+        assert!(layer.path.starts_with(directory.path_of(&app)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::{BlobFollower, Config, Descriptor, Digest, Manifest, Platform, Reference, StoreError};
+use crate::{BlobFollower, BlobSink, Config, Descriptor, Digest, Manifest, Platform, Reference, StoreError};
 
 /// An image as it was found: its manifest for the wanted platform and its configuration.
 #[derive(Debug, Clone)]
@@ -220,6 +220,13 @@ pub trait ImageStore: Send + Sync {
     /// # Errors
     /// When the place cannot be written; the name then still points to what it pointed to.
     fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), StoreError>;
+
+    /// Where blobs that are made for `reference` are best written: each is then there when it is complete. `None` where that
+    /// is no directory of this machine.
+    fn sink(&self, reference: &Reference) -> Option<BlobSink> {
+        let _ = reference;
+        None
+    }
 
     /// Who puts blobs into the repository of `reference` while they are still being made; [`ImageStore::write_blob`] then
     /// only waits for the rest. `None` where nothing is gained by that.

@@ -137,7 +137,7 @@ fn export_app(
         target: Arc::clone(&connection.store),
         run_images: Arc::clone(&connection.store),
         identify: connection.identify.clone(),
-        sink: BlobSink::scratch(scratch),
+        sink: sink(names, connection, scratch),
         kept_blobs: None,
         tars,
         index,
@@ -146,6 +146,13 @@ fn export_app(
     connected::write(&inputs.report, &output.report.to_document())
         .map_err(|failure| Failure { code: ExitCode::Export, ..failure })?;
     Ok(output.layer_digests)
+}
+
+/// Where layers are made: where the image needs them, if that is a directory.
+fn sink(names: &[String], connection: &Connection, scratch: &Path) -> BlobSink {
+    let first = names.first().and_then(|name| name.parse().ok());
+    let sink = first.and_then(|first| connection.store.sink(&first));
+    sink.unwrap_or_else(|| BlobSink::scratch(scratch))
 }
 
 /// Writes the cache, or says why not: the app image is there all the same.
