@@ -12,7 +12,6 @@ mod worker;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Display;
 use std::fs::{File, Permissions, TryLockError};
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
