@@ -21,7 +21,7 @@ fn rows_run_and_find_what_they_look_for() {
     run(&["cold-zstd", "one-file", "rebase"])
         .says("Longshore's `exporter` into a layout")
         .says("bytes sent, against the first export")
-        .says("GETs of layers: 0")
+        .says("GETs of layers, in all: 0")
         .does_not_say("failed:");
     let mut wrong = Command::new(bench);
     Outcome::of(
