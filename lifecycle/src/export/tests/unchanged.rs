@@ -173,6 +173,22 @@ fn another_format_is_made_of_unchanged_layers_and_then_known_too() {
     assert_eq!(fixture.build(false).manifest.digest(), first.manifest.digest());
 }
 
+impl Fixture {
+    /// Writes the cache after the image.
+    fn write_cache(&self, cache: &DirectoryCache, output: &ExportOutput, index: &StatIndex) {
+        export_cache(&CacheInput {
+            platform_api: PlatformApi::latest(),
+            layers: self.mapped("layers", "/layers"),
+            group: &self.group,
+            cache,
+            ownership: OWNERSHIP,
+            layer_digests: &output.layer_digests,
+            index: Some(index),
+        })
+        .unwrap();
+    }
+}
+
 #[test]
 fn the_cache_is_written_without_reading_what_is_unchanged() {
     let (fixture, output) = Fixture::built();
@@ -180,16 +196,7 @@ fn the_cache_is_written_without_reading_what_is_unchanged() {
     let write = || {
         let index = fixture.index(false);
         let cache = DirectoryCache::open(fixture.path("cache")).unwrap();
-        export_cache(&CacheInput {
-            platform_api: PlatformApi::latest(),
-            layers: fixture.mapped("layers", "/layers"),
-            group: &fixture.group,
-            cache: &cache,
-            ownership: OWNERSHIP,
-            layer_digests: &output.layer_digests,
-            index: Some(&index),
-        })
-        .unwrap();
+        fixture.write_cache(&cache, &output, &index);
         index.save().unwrap();
     };
     write();
@@ -213,16 +220,7 @@ fn a_cached_layer_that_changed_is_read_once() {
         let watch = Watch::new(fixture);
         let tars = cache.tars();
         let output = export(&ExportInput { tars, ..fixture.input_with(&index, &images) }).unwrap();
-        export_cache(&CacheInput {
-            platform_api: PlatformApi::latest(),
-            layers: fixture.mapped("layers", "/layers"),
-            group: &fixture.group,
-            cache: &cache,
-            ownership: OWNERSHIP,
-            layer_digests: &output.layer_digests,
-            index: Some(&index),
-        })
-        .unwrap();
+        fixture.write_cache(&cache, &output, &index);
         index.save().unwrap();
         let mut opened = watch.opened();
         opened.retain(|path, _| path.starts_with("layers/acme_web"));
