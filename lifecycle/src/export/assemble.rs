@@ -66,7 +66,7 @@ pub(super) fn publish(
     }
     // The run image's layers stay as they are: a manifest may have both formats, and they need not be pulled.
     let layers = parts.list(input, Compression::Kept, Compression::All(LayerFormat::TarZstd))?;
-    let previous = zstd_of(input, parts.previous)?;
+    let previous = zstd_of(input, names.first(), parts.previous)?;
     let previous = previous.as_ref().map(|(reference, image)| (reference, image));
     let second = variant(input, (parts, layers), previous, form.family, sink)?;
     let platform = parts.base.image.config.platform();
@@ -177,9 +177,12 @@ fn convert(
         let layer = ImageLayer { diff_id: part.layer.diff_id, descriptor, source: BlobSource::Lazy(opener) };
         return Ok(Part { layer, mount_from: Some(reference.clone()), ..part });
     }
-    if let BlobSource::Lazy(_) = part.layer.source {
+    let is_of_image = matches!(part.layer.source, BlobSource::Lazy(_));
+    if is_of_image {
         tracing::info!("Converting layer {} of an image that is there already", part.layer.diff_id);
     }
+    // An earlier build may have put it there in this format: that is asked by its digest before anything is sent.
+    let sink = if is_of_image { &sink.clone().followed_by(None) } else { sink };
     let layer = convert::layer(part.layer, part.compression, family, sink)?;
     Ok(Part { layer, mount_from: None, ..part })
 }
@@ -187,10 +190,12 @@ fn convert(
 /// The zstd image beside the previous image, when the last build made both.
 fn zstd_of(
     input: &ExportInput<'_>,
+    name: Option<&Reference>,
     previous: Option<&(Reference, Image)>,
 ) -> Result<Option<(Reference, Image)>, ExportError> {
     let Some((reference, image)) = previous else { return Ok(None) };
-    let children = match image.index.as_ref().map(Manifest::content) {
+    let index = image.index.clone().or_else(|| index_of(input, name?, image));
+    let children = match index.as_ref().map(Manifest::content) {
         Some(ManifestContent::Index(index)) => index.manifests.as_slice(),
         _ => return Ok(None),
     };
@@ -204,6 +209,16 @@ fn zstd_of(
     let found = input.target.resolve(&by_digest, &input.platform);
     let found = found.map_err(ExportError::store("read the previous image", reference))?;
     Ok(found.map(|image| (reference.clone(), image)))
+}
+
+/// The index under `name`, when the image is one of those that it points to: analyzers tell the image's own digest.
+fn index_of(input: &ExportInput<'_>, name: &Reference, image: &Image) -> Option<Manifest> {
+    let found =
+        input.target.manifest(name).inspect_err(|error| tracing::debug!("no index is known: {error}"));
+    let index = found.ok().flatten()?;
+    let ManifestContent::Index(content) = index.content() else { return None };
+    let points_to_it = content.manifests.iter().any(|child| child.digest == image.manifest.digest());
+    points_to_it.then_some(index)
 }
 
 /// Layers are only taken from a previous image when there is one; this says so without a panic.
