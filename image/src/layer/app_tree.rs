@@ -22,7 +22,7 @@ use record::{Kind, Node, Nodes};
 
 use super::entry::{Content, Entry, EntryKind, Ownership};
 use super::error::LayerError;
-use super::{LayerSource, header, load, walk};
+use super::{LayerSource, header, open_file, walk};
 use crate::Digest;
 use crate::snapshot::encode_name;
 use crate::stat_index::{Moment, may_be_newer};
@@ -183,7 +183,7 @@ fn digest(entry: &Entry, content: &Content) -> Result<(u64, Digest), LayerError>
         Content::Bytes(bytes) => return Ok((bytes.len() as u64, Digest::of(bytes))),
         Content::Host { path, .. } => path,
     };
-    let mut file = load::open(entry.folder.as_ref(), path)?;
+    let mut file = open_file::open(entry.folder.as_ref(), path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; BUFFER.min(entry.stat.map_or(BUFFER, |stat| stat.size as usize + 1))];
     let mut size = 0;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::fs::{CWD, Mode, OFlags, RawDir};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
 
 use super::error::LayerError;
 
@@ -54,13 +54,23 @@ pub(crate) fn place<'a>(folder: Option<&'a Folder>, path: &'a Path) -> (Borrowed
     }
 }
 
+/// The bytes of names that are read at once.
+pub(crate) const NAMES: usize = 32 << 10;
+
+/// A name in a directory, and what the directory says of its type: some file systems do not tell there.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name {
+    pub(crate) name: OsString,
+    pub(crate) is_directory: bool,
+}
+
 /// Opens the directory `path`, which is in `parent`, and reads the names in it, sorted by bytes. `buffer` is for the
 /// kernel to write to.
 pub(crate) fn read(
     parent: Option<&Folder>,
     path: &Path,
     buffer: &mut Vec<u8>,
-) -> Result<(Option<Folder>, Vec<OsString>), LayerError> {
+) -> Result<(Option<Folder>, Vec<Name>), LayerError> {
     let (at, name) = place(parent, path);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let failed = |errno: rustix::io::Errno| LayerError::read(path)(errno.into());
@@ -71,7 +81,8 @@ pub(crate) fn read(
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name.to_vec()));
+            let is_directory = entry.file_type() == FileType::Directory;
+            names.push(Name { name: OsString::from_vec(name.to_vec()), is_directory });
         }
     }
     names.sort_unstable();

@@ -1,42 +1,50 @@
 //! Reads files ahead of the tar, with a few threads: on a cold page cache waiting for the disk costs more than anything
 //! else, and small files cost a round trip each.
+//!
+//! Each batch is gone through twice. The first time whatever is in the page cache is taken, and of whatever is not the kernel
+//! only begins to read (`preadv2` with `RWF_NOWAIT`); the second time what has come is taken. So a thread waits for a batch
+//! rather than for each file, and the disk always has many requests to choose from.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::IoSliceMut;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
+use rustix::io::ReadWriteFlags;
 
 use super::entry::{Content, Entry, EntryKind};
 use super::error::LayerError;
-use super::folder::{self, Folder};
 use super::memory;
+use super::open_file::{OpenFile, open};
 use super::stat::Stat;
 
 /// Files up to this size are read into memory; larger ones are opened, and read when their turn comes.
 const SMALL: u64 = 256 << 10;
+/// As much of a larger file the kernel begins to read when it is opened.
+const BEGINNING: u64 = 2 << 20;
 /// A batch is closed at this many entries, bytes or large files.
 const BATCH_ENTRIES: usize = 256;
-const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 const BATCH_FILES: usize = 4;
+
+/// How many files stay open in this process until what they have has come from the disk. The others are waited for at once.
+const MOST_AWAITED: usize = 256;
+static AWAITED: AtomicUsize = AtomicUsize::new(0);
 
 /// Entries that are loaded together.
 #[derive(Default)]
 pub(super) struct Batch {
     entries: Vec<Entry>,
-    bytes: u64,
+    bytes: usize,
     files: usize,
 }
 
 impl Batch {
     pub(super) fn push(&mut self, entry: Entry) {
-        if let EntryKind::File(Content::Host { size, .. }) = &entry.kind {
-            self.bytes += (*size).min(SMALL);
-            self.files += usize::from(*size > SMALL);
-        }
+        self.bytes += small(&entry).map_or(0, room);
+        self.files += usize::from(is_large(&entry));
         self.entries.push(entry);
     }
 
@@ -50,31 +58,53 @@ impl Batch {
 
     /// Reads the small files into one piece of memory.
     pub(super) fn load(self) -> Result<Vec<Loaded>, LayerError> {
-        // One byte more: a file that has grown by one is found out without another question.
-        let mut bytes = memory::batch(self.bytes as usize + 1);
-        let read = self.entries.into_iter().map(|entry| {
-            let read = match &entry.kind {
-                EntryKind::File(Content::Bytes(bytes)) => Read::Done(LoadedContent::Bytes(bytes.clone())),
-                EntryKind::File(Content::Host { path, .. }) => read(&entry, path, &mut bytes)?,
-                _ => Read::Done(LoadedContent::None),
-            };
+        let mut memory = memory::batch(self.bytes);
+        let mut used = 0;
+        let begun = self.entries.into_iter().map(|entry| {
+            let start = used;
+            used += small(&entry).map_or(0, room);
+            let read = begin(&entry, start, &mut memory)?;
             Ok((entry, read))
         });
-        let read: Vec<(Entry, Read)> = read.collect::<Result<_, LayerError>>()?;
-        let bytes = memory::shared(bytes);
-        let content = |read| match read {
-            Read::Small(range) => LoadedContent::Bytes(bytes.slice(range)),
-            Read::Done(content) => content,
+        let begun: Vec<(Entry, Read)> = begun.collect::<Result<_, LayerError>>()?;
+        let ended = begun.into_iter().map(|(entry, read)| Ok((read.end(&entry, &mut memory)?, entry)));
+        let ended: Vec<(Ended, Entry)> = ended.collect::<Result<_, LayerError>>()?;
+        let bytes = memory::shared(memory);
+        let content = |ended| match ended {
+            Ended::Small(range) => LoadedContent::Bytes(bytes.slice(range)),
+            Ended::Other(content) => content,
         };
-        Ok(read.into_iter().map(|(entry, read)| Loaded { entry, content: content(read) }).collect())
+        Ok(ended.into_iter().map(|(ended, entry)| Loaded { entry, content: content(ended) }).collect())
     }
 }
 
-/// What was read for an entry.
+/// What the file system said about a file that is read into the memory of its batch.
+fn small(entry: &Entry) -> Option<&Stat> {
+    let EntryKind::File(Content::Host { .. }) = entry.kind else { return None };
+    entry.stat.as_ref().filter(|stat| stat.size <= SMALL)
+}
+
+/// How much memory a small file gets. One byte more than it has: one that has grown is found out without another question.
+const fn room(stat: &Stat) -> usize {
+    stat.size as usize + 1
+}
+
+fn is_large(entry: &Entry) -> bool {
+    matches!(entry.kind, EntryKind::File(Content::Host { .. })) && small(entry).is_none()
+}
+
+/// What was done for an entry at first.
 enum Read {
+    Ended(Ended),
+    /// A small file that the kernel reads, and the memory for it.
+    Awaited(File, Range<usize>, Stat, Place),
+}
+
+/// What was read for an entry.
+enum Ended {
     /// Its bytes, in the memory of the batch.
     Small(Range<usize>),
-    Done(LoadedContent),
+    Other(LoadedContent),
 }
 
 /// An entry with its content at hand.
@@ -94,123 +124,174 @@ impl Loaded {
         match &self.content {
             LoadedContent::None => 0,
             LoadedContent::Bytes(bytes) => bytes.len() as u64,
-            LoadedContent::File(file) => file.state.size,
+            LoadedContent::File(file) => file.size(),
         }
     }
 }
 
-fn read(entry: &Entry, path: &Path, bytes: &mut Vec<u8>) -> Result<Read, LayerError> {
-    let start = bytes.len();
+/// Takes what is at hand; `start` is where the entry's memory begins.
+fn begin(entry: &Entry, start: usize, memory: &mut [u8]) -> Result<Read, LayerError> {
+    let other = |content| Ok(Read::Ended(Ended::Other(content)));
+    let path = match &entry.kind {
+        EntryKind::File(Content::Bytes(bytes)) => return other(LoadedContent::Bytes(bytes.clone())),
+        EntryKind::File(Content::Host { path, .. }) => path,
+        _ => return other(LoadedContent::None),
+    };
     let file = open(entry.folder.as_ref(), path)?;
-    if entry.stat.is_some_and(|stat| stat.size <= SMALL && is_read(&file, &stat, bytes)) {
-        return Ok(Read::Small(start..bytes.len()));
+    let Some(stat) = small(entry) else { return other(whole(file, path)?) };
+    let range = start..start + room(stat);
+    if is_read(&file, stat, &mut memory[range.clone()], ReadWriteFlags::NOWAIT) {
+        return Ok(Read::Ended(Ended::Small(start..range.end - 1)));
+    }
+    match Place::take() {
+        Some(place) => Ok(Read::Awaited(file, range, *stat, place)),
+        None => end(file, range, stat, path, memory).map(Read::Ended),
+    }
+}
+
+impl Read {
+    /// Waits for what is not at hand yet.
+    fn end(self, entry: &Entry, memory: &mut [u8]) -> Result<Ended, LayerError> {
+        match (self, &entry.kind) {
+            (Self::Ended(ended), _) => Ok(ended),
+            (Self::Awaited(file, range, stat, _place), EntryKind::File(Content::Host { path, .. })) => {
+                end(file, range, &stat, path, memory)
+            }
+            (Self::Awaited(..), _) => Ok(Ended::Other(LoadedContent::None)),
+        }
+    }
+}
+
+fn end(
+    file: File,
+    range: Range<usize>,
+    stat: &Stat,
+    path: &Path,
+    memory: &mut [u8],
+) -> Result<Ended, LayerError> {
+    if is_read(&file, stat, &mut memory[range.clone()], ReadWriteFlags::empty()) {
+        return Ok(Ended::Small(range.start..range.end - 1));
     }
     // Somebody wrote to it since it was found: what it is now is as good.
-    bytes.truncate(start);
-    let mut file = OpenFile::of(file, path)?;
-    if file.state.size > SMALL {
-        // Only advice: where it is refused, the file is read without it.
-        let _ = rustix::fs::fadvise(&file.file, 0, None, rustix::fs::Advice::Sequential);
-        return Ok(Read::Done(LoadedContent::File(file)));
-    }
-    file.read_to(bytes, file.state.size)?;
-    file.finish()?;
-    Ok(Read::Small(start..bytes.len()))
+    whole(file, path).map(Ended::Other)
 }
 
 /// Reads the file in one call of the kernel's; whether it is whole and still what it was when it was found.
-fn is_read(file: &File, found: &Stat, bytes: &mut Vec<u8>) -> bool {
-    let size = found.size as usize;
-    bytes.reserve(size + 1);
-    let read = rustix::io::read(file, rustix::buffer::spare_capacity(bytes));
+fn is_read(file: &File, found: &Stat, memory: &mut [u8], flags: ReadWriteFlags) -> bool {
+    let size = memory.len() - 1;
+    let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(memory)], 0, flags);
     read == Ok(size) && file.metadata().is_ok_and(|now| Stat::of(&now) == *found)
 }
 
-pub(super) fn open(folder: Option<&Folder>, path: &Path) -> Result<File, LayerError> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let (at, name) = folder::place(folder, path);
-    let file = rustix::fs::openat(at, name, flags, Mode::empty());
-    file.map(File::from).map_err(|errno| LayerError::read(path)(errno.into()))
+/// A file as it is now.
+fn whole(file: File, path: &Path) -> Result<LoadedContent, LayerError> {
+    let mut file = OpenFile::of(file, path)?;
+    let size = file.size();
+    if size > SMALL {
+        file.advise(BEGINNING);
+        return Ok(LoadedContent::File(file));
+    }
+    let mut bytes = Vec::with_capacity(size as usize);
+    file.read_to(&mut bytes, size)?;
+    file.finish()?;
+    Ok(LoadedContent::Bytes(bytes.into()))
 }
 
-/// What tells one state of a file from another.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct State {
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
+/// One of the places for files that stay open.
+struct Place;
 
-/// An open file and its state when it was opened.
-pub(super) struct OpenFile {
-    path: PathBuf,
-    file: File,
-    state: State,
-}
-
-impl OpenFile {
-    pub(super) fn open(path: &Path) -> Result<Self, LayerError> {
-        Self::of(open(None, path)?, path)
-    }
-
-    fn of(file: File, path: &Path) -> Result<Self, LayerError> {
-        let state = state(&file, path)?;
-        Ok(Self { path: path.to_owned(), file, state })
-    }
-
-    pub(super) fn size(&self) -> u64 {
-        self.state.size
-    }
-
-    /// Appends the next `size` bytes of the file, for which there is room already; a file that ends before has changed.
-    pub(super) fn read_to(&mut self, bytes: &mut Vec<u8>, size: u64) -> Result<(), LayerError> {
-        match (&self.file).take(size).read_to_end(bytes) {
-            Ok(read) if read as u64 == size => Ok(()),
-            Ok(_) => Err(LayerError::Changed { path: self.path.clone() }),
-            Err(error) => Err(LayerError::Read { path: self.path.clone(), source: error }),
-        }
-    }
-
-    /// Checks that the file was not written to since it was opened.
-    pub(super) fn finish(&self) -> Result<(), LayerError> {
-        if state(&self.file, &self.path)? == self.state {
-            return Ok(());
-        }
-        Err(LayerError::Changed { path: self.path.clone() })
+impl Place {
+    fn take() -> Option<Self> {
+        let take = |awaited| (awaited < MOST_AWAITED).then_some(awaited + 1);
+        AWAITED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(|_| Self)
     }
 }
 
-fn state(file: &File, path: &Path) -> Result<State, LayerError> {
-    let metadata = file.metadata().map_err(LayerError::read(path))?;
-    if !metadata.is_file() {
-        return Err(LayerError::Changed { path: path.to_owned() });
+impl Drop for Place {
+    fn drop(&mut self) {
+        AWAITED.fetch_sub(1, Ordering::Relaxed);
     }
-    Ok(State {
-        size: metadata.size(),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::Advice;
+
+    use super::super::entry::{Ownership, ParentOwnership};
+    use super::super::walk;
     use super::*;
 
-    /// A file that shrinks, grows or is written in place while it is read must not end up half old and half new.
+    /// The batch of all files in a directory, as they are now.
+    fn found(directory: &Path) -> Batch {
+        let mut batch = Batch::default();
+        let ownership = Ownership { uid: 0, gid: 0, parents: ParentOwnership::OnDisk };
+        walk::tree(directory, Path::new("/layer"), &ownership, &mut |entry| {
+            batch.push(entry);
+            Ok(())
+        })
+        .unwrap();
+        batch
+    }
+
+    fn contents(loaded: Vec<Loaded>) -> Vec<(String, Vec<u8>)> {
+        let files = loaded.into_iter().filter(|loaded| matches!(loaded.entry.kind, EntryKind::File(_)));
+        files
+            .map(|loaded| {
+                let size = loaded.size();
+                let mut bytes = Vec::new();
+                match loaded.content {
+                    LoadedContent::Bytes(content) => bytes.extend_from_slice(&content),
+                    LoadedContent::File(mut file) => file.read_to(&mut bytes, size).unwrap(),
+                    LoadedContent::None => panic!("{:?} has no content", loaded.entry.path),
+                }
+                (loaded.entry.path.file_name().unwrap().to_string_lossy().into_owned(), bytes)
+            })
+            .collect()
+    }
+
+    /// More files than may be awaited at once, none of them in the page cache where there is one to leave.
     #[test]
-    fn a_file_that_changes_is_found_out() {
+    fn what_the_disk_has_is_the_same_as_what_the_cache_has() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        let changed = |result| matches!(result, Err(LayerError::Changed { .. }));
-        std::fs::write(&path, "before").unwrap();
-        let mut shrunk = OpenFile::open(&path).unwrap();
-        std::fs::write(&path, "b").unwrap();
-        assert!(changed(shrunk.read_to(&mut Vec::new(), 6)));
-        let grown = OpenFile::open(&path).unwrap();
-        std::fs::write(&path, "before and after").unwrap();
-        assert!(changed(grown.finish()));
-        let same = OpenFile::open(&path).unwrap();
-        assert!(same.finish().is_ok());
-        assert!(OpenFile::open(directory.path()).is_err());
+        let content = |index: usize| format!("{index} ").repeat(index % 7 * 1000).into_bytes();
+        let name = |index: usize| format!("{index:04}");
+        for index in 0..MOST_AWAITED + 50 {
+            std::fs::write(directory.path().join(name(index)), content(index)).unwrap();
+        }
+        std::fs::write(directory.path().join("large"), vec![7; SMALL as usize + 1]).unwrap();
+        rustix::fs::syncfs(File::open(directory.path()).unwrap()).unwrap();
+        for entry in std::fs::read_dir(directory.path()).unwrap() {
+            let file = File::open(entry.unwrap().path()).unwrap();
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+        }
+        let expected: Vec<_> = (0..MOST_AWAITED + 50)
+            .map(|index| (name(index), content(index)))
+            .chain([("large".to_owned(), vec![7; SMALL as usize + 1])])
+            .collect();
+        for _ in 0..2 {
+            assert!(contents(found(directory.path()).load().unwrap()) == expected);
+        }
+    }
+
+    /// What changes between being found and being read is read as it is then, and does not spill into its neighbours.
+    #[test]
+    fn what_has_changed_is_read_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c", "d", "e"] {
+            std::fs::write(directory.path().join(name), "before").unwrap();
+        }
+        let batch = found(directory.path());
+        let write = |name: &str, bytes: &[u8]| std::fs::write(directory.path().join(name), bytes).unwrap();
+        let large = vec![1; SMALL as usize + 1];
+        write("a", b"longer than before");
+        write("b", b"");
+        write("c", &large);
+        write("d", b"beyond");
+        let contents = contents(batch.load().unwrap());
+        let contents: Vec<_> =
+            contents.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        let expected: [(&str, &[u8]); 5] =
+            [("a", b"longer than before"), ("b", b""), ("c", &large), ("d", b"beyond"), ("e", b"before")];
+        assert!(contents == expected);
     }
 }

@@ -6,12 +6,15 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::thread;
+use std::time::Instant;
 
 use rustix::fs::{AtFlags, FileType, StatxFlags};
 
 use super::entry::{Content, Device, Entry, EntryKind, Ownership, ParentOwnership};
 use super::error::LayerError;
-use super::folder::{self, Folder};
+use super::folder::{self, Folder, Name};
+use super::scout::Scouts;
 use super::stat::Stat;
 
 /// Gives every entry of a layer for directory `host`, named `name` in the image, to `emit`.
@@ -32,33 +35,36 @@ pub(super) fn tree(
     ownership: &Ownership,
     emit: &mut dyn FnMut(Entry) -> Result<(), LayerError>,
 ) -> Result<(), LayerError> {
-    let mut buffer = Vec::with_capacity(NAMES);
-    let mut open: Vec<Directory> = Vec::new();
-    let mut next = Some(Found { folder: None, host: host.to_owned(), name: name.to_owned() });
-    while let Some(found) = next {
-        let stat = found.stat()?;
-        if FileType::from_raw_mode(stat.mode).is_dir() {
-            let (folder, names) = folder::read(found.folder.as_ref(), &found.host, &mut buffer)?;
-            let (host, name, names) = (found.host.clone(), found.name.clone(), names.into_iter());
-            open.push(Directory { folder, host, name, names });
+    let scouts = Scouts::default();
+    thread::scope(|scope| {
+        let _ends = scouts.ends();
+        let mut buffer = Vec::with_capacity(folder::NAMES);
+        let mut open: Vec<Directory> = Vec::new();
+        let mut next = Some(Found { folder: None, host: host.to_owned(), name: name.to_owned() });
+        while let Some(found) = next {
+            let stat = found.stat()?;
+            if FileType::from_raw_mode(stat.mode).is_dir() {
+                let began = Instant::now();
+                let (folder, names) = folder::read(found.folder.as_ref(), &found.host, &mut buffer)?;
+                scouts.note(scope, began, &found.host, &names);
+                let (host, name, names) = (found.host.clone(), found.name.clone(), names.into_iter());
+                open.push(Directory { folder, host, name, names });
+            }
+            if let Some(entry) = entry(found, stat, ownership)? {
+                emit(entry)?;
+            }
+            next = following(&mut open);
         }
-        if let Some(entry) = entry(found, stat, ownership)? {
-            emit(entry)?;
-        }
-        next = following(&mut open);
-    }
-    Ok(())
+        Ok(())
+    })
 }
-
-/// The bytes of names that are read at once.
-const NAMES: usize = 32 << 10;
 
 /// A directory, and those of its children that were not visited yet.
 struct Directory {
     folder: Option<Folder>,
     host: PathBuf,
     name: PathBuf,
-    names: std::vec::IntoIter<OsString>,
+    names: std::vec::IntoIter<Name>,
 }
 
 /// A file of any kind: where it is, and its name in the image.
@@ -87,7 +93,7 @@ impl Found {
 fn following(open: &mut Vec<Directory>) -> Option<Found> {
     while let Some(directory) = open.last_mut() {
         if let Some(child) = directory.names.next() {
-            let (host, name) = (directory.host.join(&child), directory.name.join(&child));
+            let (host, name) = (directory.host.join(&child.name), directory.name.join(&child.name));
             return Some(Found { folder: directory.folder.clone(), host, name });
         }
         open.pop();
