@@ -2,6 +2,9 @@
 
 use std::io;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::Core;
 use super::error::RegistryError;
 use super::request::Request;
@@ -19,7 +22,7 @@ impl Core {
         reference: &Reference,
         blob: &Descriptor,
     ) -> Result<bytes::Bytes, RegistryError> {
-        if let Some(known) = self.configs.get(blob) {
+        if let Some(known) = embedded(blob).or_else(|| self.configs.get(blob)) {
             return Ok(known);
         }
         let ask = async |place: Reference| self.small_blob_at(&place, blob).await.map(Some);
@@ -73,6 +76,14 @@ impl Core {
     }
 }
 
+/// The content that the descriptor itself carries (image-spec `descriptor.md`, "Embedded Content"); `None` when it has none
+/// or something else, as the registry has it all the same.
+fn embedded(blob: &Descriptor) -> Option<bytes::Bytes> {
+    let data: String = blob.other.get("data")?;
+    let bytes = STANDARD.decode(data).ok()?;
+    (bytes.len() as u64 == blob.size && Digest::of(&bytes) == blob.digest).then(|| bytes.into())
+}
+
 impl From<RegistryError> for StoreError {
     fn from(error: RegistryError) -> Self {
         Self::Registry(Box::new(error))
@@ -82,5 +93,26 @@ impl From<RegistryError> for StoreError {
 impl From<RegistryError> for io::Error {
     fn from(error: RegistryError) -> Self {
         Self::other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ManifestFormat, MediaType};
+
+    #[test]
+    fn what_a_descriptor_carries_is_verified() {
+        let mut blob = Descriptor::new(MediaType::Config(ManifestFormat::Oci), Digest::of(b"{}"), 2);
+        assert_eq!(embedded(&blob), None);
+        for (data, found) in [("e30=", Some(&b"{}"[..])), ("e30", None), ("W10=", None), ("e30gIA==", None)] {
+            blob.other.insert("data", data);
+            assert_eq!(embedded(&blob).as_deref(), found, "{data}");
+        }
+        blob.other.insert("data", &3);
+        assert_eq!(embedded(&blob), None);
+        blob.other.insert("data", "e30=");
+        blob.size = 3;
+        assert_eq!(embedded(&blob), None);
     }
 }

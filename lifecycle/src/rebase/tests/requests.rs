@@ -1,5 +1,7 @@
 //! What a rebase asks of a registry: manifests, configurations, and one mount for each new layer.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use longshore_image::keychain::Keychain;
 use longshore_image::registry::{Registry, RegistryConfig};
@@ -149,6 +151,21 @@ fn a_rebase_of_100_layers_takes_six_requests_and_a_mount() {
     assert!(again.change.is_current);
     assert_eq!(requests.len(), 4, "{requests:?}");
     assert!(requests.iter().all(|request| request.starts_with("GET ")), "{requests:?}");
+}
+
+/// The image specification lets a manifest carry its configuration, which then need not be asked for.
+#[test]
+fn a_run_image_that_carries_its_configuration_takes_one_request_less() {
+    let place = Place::new([Fault::SinglePost]);
+    place.push_app("run:1", "app:1");
+    let run = place.push_run("run:1", "new");
+    let mut manifest = run.manifest.as_image().unwrap().clone();
+    manifest.config.other.insert("data", &STANDARD.encode(run.config.to_bytes()));
+    place.store.put_manifest(&run.reference, &Manifest::image(manifest)).unwrap();
+    let (_, requests) = place.rebase(&["app:1"]);
+    assert_eq!(requests.len(), 6, "{requests:?}");
+    assert!(!requests.contains(&"GET /v2/run/blobs/DIGEST".to_owned()), "{requests:?}");
+    place.server.assert_tags_are_complete();
 }
 
 #[test]
