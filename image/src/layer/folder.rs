@@ -39,9 +39,8 @@ impl PartialEq for Folder {
 impl Folder {
     /// Keeps the descriptor, unless there are too many already.
     fn keep(descriptor: OwnedFd) -> Option<Self> {
-        let kept = OPEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-            (open < MOST_OPEN).then_some(open + 1)
-        });
+        let kept = OPEN
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < MOST_OPEN).then_some(open + 1));
         kept.ok().map(|_| Self(Arc::new(Open(descriptor))))
     }
 }

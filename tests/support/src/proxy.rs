@@ -178,7 +178,7 @@ impl CutLine {
             if join(client, server, limit)? {
                 // Two connections at once may both be cut: not below none.
                 let fewer = |left: usize| left.checked_sub(1);
-                let _none_left = shared.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+                let _none_left = shared.try_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
             }
             Ok(())
         });
