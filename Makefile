@@ -34,19 +34,22 @@ test-packages:
 	@scripts/packages.sh test
 
 # The binaries come first: end-to-end tests start the launcher too, which Cargo does not know.
-test: test-packages
+test:
 	@scripts/toolchain.sh
+	@scripts/packages.sh test
 	cargo build --workspace --bins --target $(HOST)
 	cargo test --workspace --target $(HOST) $(TESTS)
 
 # A job of `make test` too, which compares what clients do with the document instead of writing it.
-matrix: test-packages
+matrix:
 	@scripts/toolchain.sh
+	@scripts/packages.sh test
 	cargo build --workspace --bins --target $(HOST)
 	LONGSHORE_WRITE_MATRIX=1 cargo test --target $(HOST) --test longshore -- --test-threads=1 matrix::
 
 # The harness needs no optimised build of the dependencies that it shares with the tests.
 bench:
+	@scripts/toolchain.sh
 	@scripts/packages.sh bench
 	@scripts/build.sh
 	cargo build --target $(HOST) -p longshore-bench

@@ -7,9 +7,10 @@ wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 
 if ! command -v cargo >/dev/null; then
     cat >&2 <<END
-There is no cargo. Install Rust $wanted or newer:
-  - with rustup: apt-get install rustup && rustup toolchain install stable (or see https://rustup.rs)
-  - or with your distribution's packages cargo and rustc, if they are new enough
+There is no cargo. Install Rust $wanted or newer with rustup:
+  - on Debian 13 or newer: apt-get install rustup && rustup toolchain install stable
+  - elsewhere, with curl, as https://rustup.rs says: curl -sSf https://sh.rustup.rs | sh -s -- -y && . "\$HOME/.cargo/env"
+Debian's own cargo and rustc are older, those of other distributions may do.
 END
     exit 1
 fi
