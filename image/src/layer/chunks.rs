@@ -6,7 +6,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::compress;
 use super::error::LayerError;
-use super::memory::Chunk;
+use super::memory::{Chunk, Output};
 use super::pipeline::{Slot, stopped};
 use crate::LayerFormat;
 
@@ -90,11 +90,11 @@ impl Compress {
 pub(super) struct Compressed {
     chunk: Arc<Chunk>,
     /// `None` where it is stored as it is.
-    bytes: Option<Vec<u8>>,
+    bytes: Option<Output>,
 }
 
 impl Compressed {
     pub(super) fn bytes(&self) -> &[u8] {
-        self.bytes.as_ref().unwrap_or(&self.chunk)
+        self.bytes.as_deref().unwrap_or(&self.chunk)
     }
 }

@@ -4,6 +4,7 @@
 //! none left waits. That ends, since what is out is being hashed, compressed or written, or filled from files; none of
 //! these waits for memory. Used memory is used again: the kernel would have to clear new memory each time.
 
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -138,6 +139,39 @@ impl Drop for Shared {
         if memory.capacity() <= BATCH && idle.len() < BATCHES {
             idle.push(memory);
         }
+    }
+}
+
+static IDLE_OUTPUTS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// What a chunk was compressed to. There are no more of them than chunks, which they are kept with.
+pub(super) struct Output {
+    memory: Vec<u8>,
+    size: usize,
+}
+
+impl Output {
+    /// What `fill` writes to the start of at most `bound` bytes; it returns how many these are.
+    pub(super) fn fill(bound: usize, fill: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Self> {
+        // The one that was used last, so that few of them are ever written to.
+        let idle = locked(&IDLE_OUTPUTS).pop().filter(|memory| memory.len() >= bound);
+        let mut output = Self { memory: idle.unwrap_or_else(|| vec![0; bound]), size: 0 };
+        output.size = fill(&mut output.memory[..bound])?;
+        Ok(output)
+    }
+}
+
+impl Deref for Output {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.memory[..self.size]
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        locked(&IDLE_OUTPUTS).push(std::mem::take(&mut self.memory));
     }
 }
 
