@@ -10,9 +10,9 @@ mod member;
 mod report;
 mod resolve;
 mod run;
+mod stage;
 mod trials;
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,8 @@ pub use self::error::DetectError;
 use self::known_modules::KnownModules;
 pub use self::report::{DetectResult, GroupResult, ModuleResult, Report};
 use self::run::DetectContext;
+use self::stage::Progress;
+pub use self::stage::Stage;
 pub use self::trials::{Participant, Resolved, Unresolved, resolve};
 use crate::build_target::build_target;
 use crate::module_environment::ModuleEnvironment;
@@ -60,6 +62,8 @@ pub struct DetectInput {
     pub os_release: PathBuf,
     /// The environment of the lifecycle, from which modules inherit a few variables.
     pub environment: Vec<(OsString, OsString)>,
+    /// How far this detection goes, when others are to go on with it.
+    pub stage: Option<Stage>,
 }
 
 /// What detection found.
@@ -83,20 +87,29 @@ impl DetectOutput {
     }
 }
 
-/// Finds the first group of the order that fits the app. Nothing is written.
+/// Finds the first group of the order that fits the app. Nothing is written, but for what a [`Stage`] leaves to the next.
 ///
 /// # Errors
 ///
 /// When an input cannot be used, or no group fits the app: then a table of everything that was tried is logged, and is
-/// in the error.
+/// in the error. In a stage also when it ends before the order does, or a module is not there; neither is logged.
 pub fn detect(input: &DetectInput) -> Result<DetectOutput, DetectError> {
+    search(input).map_err(|error| match &input.stage {
+        Some(_) if error.is_missing() => DetectError::NotThere { source: Box::new(error) },
+        _ => error,
+    })
+}
+
+fn search(input: &DetectInput) -> Result<DetectOutput, DetectError> {
     // Spec: buildpack.md "Execution Environments".
     if input.exec_env.contains('/') {
         return Err(DetectError::ExecEnv(input.exec_env.clone()));
     }
     let order = read_order(input)?;
     let mut modules = KnownModules::new(&input.modules, &order);
-    modules.check_order()?;
+    let groups = order.order.len();
+    let end = input.stage.as_ref().map_or(groups, |stage| stage.groups.min(groups));
+    modules.check_order(end)?;
     if !input.app.is_dir() {
         return Err(DetectError::NoApp { path: input.app.clone() });
     }
@@ -104,6 +117,7 @@ pub fn detect(input: &DetectInput) -> Result<DetectOutput, DetectError> {
     let target = build_target(&analyzed, &input.os_release);
     let environment =
         ModuleEnvironment::new(input.environment.iter().cloned(), &input.platform, &input.build_config)?;
+    let progress = input.stage.as_ref().map(Stage::read).transpose()?.unwrap_or_default();
     let mut detection = Detection {
         context: DetectContext {
             app: &input.app,
@@ -114,24 +128,28 @@ pub fn detect(input: &DetectInput) -> Result<DetectOutput, DetectError> {
         },
         modules,
         checks_target: input.platform_api.has_targets(),
-        runs: HashMap::new(),
-        report: Report::default(),
+        runs: progress.runs.into_iter().collect(),
+        report: progress.report,
     };
     let orders = Orders {
-        buildpacks: &order.order,
+        buildpacks: order.order.get(progress.groups..end).unwrap_or_default(),
         extensions: &order.extensions,
         exec_env: input.platform_api.has_exec_env().then_some(input.exec_env.as_str()),
     };
-    let found = orders.search(&mut detection)?;
-    found.ok_or_else(|| {
-        let report = detection.report;
-        tracing::error!(
-            "No buildpack groups passed detection.\n\
-             Please check that you are running against the correct path: {}\n\n{report}",
-            input.app.display()
-        );
-        DetectError::NoneDetected { app: input.app.clone(), report }
-    })
+    if let Some(found) = orders.search(&mut detection)? {
+        return Ok(found);
+    }
+    let Detection { runs, report, .. } = detection;
+    if let Some(stage) = input.stage.as_ref().filter(|_| end < groups) {
+        stage.write(&Progress { groups: end, runs: runs.into_iter().collect(), report })?;
+        return Err(DetectError::Undecided { groups: end });
+    }
+    tracing::error!(
+        "No buildpack groups passed detection.\n\
+         Please check that you are running against the correct path: {}\n\n{report}",
+        input.app.display()
+    );
+    Err(DetectError::NoneDetected { app: input.app.clone(), report })
 }
 
 /// Reads the order, and adds the system buildpacks to it.

@@ -25,6 +25,10 @@ pub enum ExitCode {
     NoneDetectedWithErrors = 21,
     /// Any other failure of detection.
     Detect = 22,
+    /// No group passed detection among those that the platform has the buildpacks of. Ours: 20 to 29 are detection's.
+    Undecided = 23,
+    /// The platform does not have a buildpack that detection came to. Ours as well.
+    NotThere = 24,
     /// Analysis failed.
     Analyze = 32,
     /// Restoration failed.

@@ -5,7 +5,7 @@
 mod support;
 
 use longshore_lifecycle::ExitCode;
-use longshore_lifecycle::detect::{DetectError, DetectOutput, DetectResult, Report, detect};
+use longshore_lifecycle::detect::{DetectError, DetectOutput, DetectResult, Report, Stage, detect};
 
 use crate::support::{World, names};
 
@@ -428,6 +428,87 @@ fn a_failure_shows_every_buildpack_its_result_and_the_reason() {
          Group 3: npm@1\n  npm@1 requires 'node', which nothing up to it provides\n\n\
          Output of node@1:\nlooking\nno package.json found"
     );
+}
+
+/// What stages that end behind so many groups come to, one after the other.
+fn in_stages(world: &World, ends: &[usize]) -> Result<DetectOutput, DetectError> {
+    let progress = world.path("layers/detection.toml");
+    let _ = std::fs::remove_file(&progress);
+    let mut input = world.detect_input();
+    for end in ends {
+        input.stage = Some(Stage { groups: *end, progress: progress.clone() });
+        match detect(&input) {
+            Err(DetectError::Undecided { groups }) => assert_eq!(groups, *end),
+            ended => return ended,
+        }
+    }
+    panic!("the last stage is undecided");
+}
+
+#[test]
+fn stages_come_to_what_a_single_detection_comes_to() {
+    let world = World::new();
+    let run = "echo $(basename $(dirname $CNB_BUILDPACK_DIR)) >> $log/runs";
+    world.buildpack("all", &format!("{run}; {}", plan("[[or]]\nprovides = [{ name = 'x' }]")), "");
+    for id in ["a", "b", "c"] {
+        let needs = plan("[[requires]]\nname = 'x'\n[requires.metadata]\nat = 1979-05-27");
+        world.buildpack(id, &format!("{run}; [ -e {id} ] || {{ echo no {id}; exit 100; }}; {needs}"), "");
+    }
+    world.buildpack("broken", &format!("{run}; echo boom; exit 3"), "");
+    world.composite("one", &[&["a", "broken"], &["all", "a"]]);
+    world.composite("two", &[&["broken?", "all", "b"]]);
+    world.order(&[&["one"], &["two", "c?"], &["all", "c"], &["broken"]]);
+    // Without a file of theirs none passes, and a buildpack of an early group erred.
+    for passing in [Some("a"), Some("b"), Some("c"), None] {
+        if let Some(passing) = passing {
+            world.write(&format!("app/{passing}"), "");
+        }
+        let detected = |stages: Option<&[usize]>| {
+            let _ = std::fs::remove_file(world.path("log/runs"));
+            let ended = match stages {
+                Some(ends) => in_stages(&world, ends),
+                None => detect(&world.detect_input()),
+            };
+            let mut runs: Vec<_> = world.read("log/runs").lines().map(str::to_owned).collect();
+            runs.sort();
+            let ended = ended.map_err(|error| (error.exit_code(), report(error).to_string()));
+            (ended, runs)
+        };
+        let whole = detected(None);
+        assert_eq!(
+            whole.0.as_ref().map_err(|(code, _)| *code).err(),
+            match passing {
+                Some(_) => None,
+                None => Some(ExitCode::NoneDetectedWithErrors),
+            }
+        );
+        for ends in [&[4][..], &[1, 4], &[2, 9], &[1, 2, 3, 4], &[0, 3, 3, 4]] {
+            assert_eq!(detected(Some(ends)), whole, "{passing:?} {ends:?}");
+        }
+        if let Some(passing) = passing {
+            std::fs::remove_file(world.path(&format!("app/{passing}"))).expect("it is there");
+        }
+    }
+}
+
+#[test]
+fn a_stage_asks_for_nothing_behind_it_and_tells_what_is_not_there() {
+    let world = World::new();
+    world.buildpack("a", "[ -e a ] || exit 100", "");
+    world.composite("lies", &[&["gone"]]);
+    world.order(&[&["a"], &["lies"], &["gone"]]);
+    for (stages, code) in
+        [(&[1, 2][..], ExitCode::NotThere), (&[3], ExitCode::NotThere), (&[1, 3], ExitCode::NotThere)]
+    {
+        let error = in_stages(&world, stages).expect_err("a buildpack is missing");
+        assert_eq!(error.exit_code(), code, "{stages:?} {error:?}");
+    }
+    // Without stages the order names it itself, whatever the composite does.
+    fails(&world, ExitCode::Failed);
+    world.write("app/a", "");
+    assert_eq!(ids(&in_stages(&world, &[2]).expect("the first passes")), ["a"]);
+    // A missing buildpack in the order must not depend on the app, as far as the stage goes.
+    assert_eq!(in_stages(&world, &[3]).map_err(|error| error.exit_code()), Err(ExitCode::NotThere));
 }
 
 #[test]

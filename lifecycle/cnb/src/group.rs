@@ -10,7 +10,7 @@ use crate::api::{ApiError, BuildpackApi};
 use crate::go_toml::Table;
 
 /// Whether a module is a buildpack or an image extension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ModuleKind {
     /// A buildpack, described by `buildpack.toml`.
     Buildpack,

@@ -22,7 +22,7 @@ pub struct BuildPlan {
 }
 
 /// One potential build plan of a module.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlanSections {
     /// The dependencies that the module can provide.
     #[serde(default)]

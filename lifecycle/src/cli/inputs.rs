@@ -27,6 +27,8 @@ pub(super) struct Inputs {
     pub(super) cache_directory: Option<PathBuf>,
     pub(super) cache_image: Option<String>,
     pub(super) daemon: bool,
+    /// `CNB_DETECT_GROUPS`, which the spec does not have: how many groups of the order there are buildpacks for.
+    pub(super) detect_groups: Option<String>,
     pub(super) exec_env: String,
     pub(super) experimental: ExperimentalMode,
     pub(super) extended: PathBuf,
@@ -190,6 +192,7 @@ impl Inputs {
             cache_directory: from.optional_directory("cache-dir"),
             cache_image: from.option("cache-image"),
             daemon: from.boolean("daemon"),
+            detect_groups: from.environment("CNB_DETECT_GROUPS"),
             exec_env: from.environment("CNB_EXEC_ENV").unwrap_or_else(|| DEFAULT_EXEC_ENV.to_owned()),
             experimental: ExperimentalMode::parse(from.environment("CNB_EXPERIMENTAL_MODE").as_deref()),
             extended: from.path("extended"),

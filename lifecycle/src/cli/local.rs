@@ -1,7 +1,7 @@
 //! The phases that need no network and no privileges: detector and builder.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 use super::inputs::Inputs;
@@ -9,7 +9,7 @@ use super::privileges;
 use crate::ExitCode;
 use crate::ModuleStore;
 use crate::build::{BuildInput, build as run_build};
-use crate::detect::{DetectInput, DetectOutput};
+use crate::detect::{DetectInput, DetectOutput, Stage};
 use crate::detector::{self, DetectorInput};
 
 pub(super) fn detect(inputs: &Inputs) -> Result<(), Failure> {
@@ -56,6 +56,7 @@ pub(super) fn run_detector(
             exec_env: inputs.exec_env.clone(),
             os_release: PathBuf::from("/etc/os-release"),
             environment,
+            stage: stage(inputs.detect_groups.as_deref(), &inputs.layers)?,
         },
         group: inputs.group.clone(),
         plan: inputs.plan.clone(),
@@ -64,7 +65,20 @@ pub(super) fn run_detector(
         experimental: inputs.experimental,
         output: None,
     })
-    .map_err(|error| Failure::new(error.exit_code(), "detect", &error))
+    .map_err(|error| match error.exit_code() {
+        // The platform knows what to do.
+        code @ (ExitCode::Undecided | ExitCode::NotThere) => Failure::text(code, ""),
+        code => Failure::new(code, "detect", &error),
+    })
+}
+
+/// Which stage of a detection this is, when a platform has named one.
+fn stage(groups: Option<&str>, layers: &Path) -> Result<Option<Stage>, Failure> {
+    let Some(groups) = groups else { return Ok(None) };
+    let groups = groups
+        .parse()
+        .map_err(|error| Failure::new(ExitCode::InvalidArguments, "read CNB_DETECT_GROUPS", &error))?;
+    Ok(Some(Stage { groups, progress: layers.join("detection.toml") }))
 }
 
 pub(super) fn run_builder(inputs: &Inputs, environment: Vec<(OsString, OsString)>) -> Result<(), Failure> {
@@ -89,4 +103,26 @@ pub(super) fn run_builder(inputs: &Inputs, environment: Vec<(OsString, OsString)
 
 fn modules(inputs: &Inputs) -> ModuleStore {
     ModuleStore { buildpacks: inputs.buildpacks.clone(), extensions: inputs.extensions.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_a_number_of_groups() {
+        for (groups, expected) in [
+            (None, Ok(None)),
+            (Some("3"), Ok(Some(3))),
+            (Some("three"), Err(ExitCode::InvalidArguments)),
+            (Some("-1"), Err(ExitCode::InvalidArguments)),
+        ] {
+            let stage = stage(groups, Path::new("/layers"));
+            let found = stage.as_ref().map(|stage| stage.as_ref().map(|stage| stage.groups));
+            assert_eq!(found.map_err(|failure| failure.code), expected, "{groups:?}");
+            if let Ok(Some(stage)) = stage {
+                assert_eq!(stage.progress, Path::new("/layers/detection.toml"));
+            }
+        }
+    }
 }

@@ -61,6 +61,26 @@ pub enum DetectError {
     /// The environment of the user or the operator cannot be read.
     #[error("cannot prepare the environment of the buildpacks")]
     Environment(#[from] EnvironmentError),
+    /// No group passed so far, and the buildpacks of the next one are not there: see [`Stage`](super::Stage).
+    #[error("none of the first {groups} groups of buildpacks fits the app")]
+    Undecided {
+        /// How many groups were tried.
+        groups: usize,
+    },
+    /// What the next stage should know cannot be written.
+    #[error("cannot write {}", path.display())]
+    Progress {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: toml::ser::Error,
+    },
+    /// Detection came to a module that is not there in this [`Stage`](super::Stage).
+    #[error("a module that detection needs is not there")]
+    NotThere {
+        /// Which one.
+        source: Box<DetectError>,
+    },
     /// No group passed.
     #[error("no group of buildpacks fits the app in {}", app.display())]
     NoneDetected {
@@ -75,7 +95,7 @@ impl DetectError {
     /// The exit code of the detector. Spec: platform.md "`detector`" "Outputs".
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::File(_) => ExitCode::Failed,
+            Self::File(_) | Self::Progress { .. } => ExitCode::Failed,
             Self::ExecEnv(_) => ExitCode::InvalidArguments,
             Self::TopLevelModule { source, .. } => source.exit_code_or(ExitCode::Failed),
             Self::NestedModule { source, .. } => source.exit_code_or(ExitCode::Detect),
@@ -83,6 +103,17 @@ impl DetectError {
             Self::NoApp { .. } | Self::Cycle { .. } | Self::Environment(_) => ExitCode::Detect,
             Self::NoneDetected { report, .. } if report.has_errors() => ExitCode::NoneDetectedWithErrors,
             Self::NoneDetected { .. } => ExitCode::NoneDetected,
+            Self::Undecided { .. } => ExitCode::Undecided,
+            Self::NotThere { .. } => ExitCode::NotThere,
         }
+    }
+
+    /// Whether a module does not exist.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::TopLevelModule { source, .. } | Self::NestedModule { source, .. }
+                if matches!(**source, ModuleError::Missing { .. })
+        )
     }
 }

@@ -23,10 +23,12 @@ impl<'a> KnownModules<'a> {
     }
 
     /// Reads everything that the order itself names: it must be usable, whichever group passes. A builder that lacks a
-    /// buildpack or has one of an unknown API is broken, and that must not depend on the app.
-    pub(super) fn check_order(&mut self) -> Result<(), DetectError> {
+    /// buildpack or has one of an unknown API is broken, and that must not depend on the app. Of buildpacks, that is what
+    /// the groups up to `end` name.
+    pub(super) fn check_order(&mut self, end: usize) -> Result<(), DetectError> {
         let order = self.order;
-        let kinds = [(ModuleKind::Buildpack, &order.order), (ModuleKind::Extension, &order.extensions)];
+        let buildpacks = order.order.get(..end).unwrap_or(&order.order);
+        let kinds = [(ModuleKind::Buildpack, buildpacks), (ModuleKind::Extension, &order.extensions)];
         for (kind, groups) in kinds {
             for entry in groups.iter().flat_map(|group| &group.group) {
                 self.find(kind, entry)?;

@@ -3,12 +3,13 @@
 use std::fmt;
 
 use longshore_cnb::group::ModuleKind;
+use serde::{Deserialize, Serialize};
 
 /// How many groups are explained: composite buildpacks can stand for very many.
 const GROUPS_SHOWN: usize = 30;
 
 /// What detection tried before it gave up.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Every module that was tried, once, in the order they were tried.
     pub modules: Vec<ModuleResult>,
@@ -17,7 +18,7 @@ pub struct Report {
 }
 
 /// The result of one module.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleResult {
     /// Whether it is a buildpack or an image extension.
     pub kind: ModuleKind,
@@ -32,7 +33,7 @@ pub struct ModuleResult {
 }
 
 /// What `bin/detect` of a module said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DetectResult {
     /// It fits the app.
     Pass,
@@ -45,7 +46,7 @@ pub enum DetectResult {
 }
 
 /// Why one group did not pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupResult {
     /// The members, with a question mark behind those that are optional.
     pub members: Vec<String>,

@@ -13,6 +13,7 @@ use longshore_cnb::group::ModuleKind;
 use longshore_cnb::plan::{BuildPlan, PlanSections};
 use longshore_cnb::target::Target;
 use longshore_cnb::toml_file::{self, TomlFileError};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::member::{Member, ModuleKey};
@@ -26,7 +27,7 @@ const FAIL: i32 = 100;
 const RUNS_AT_ONCE: usize = 16;
 
 /// What `bin/detect` of one module said.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct DetectRun {
     pub(super) outcome: Outcome,
     /// What it wrote to its standard output and error, in the order it was written.
@@ -34,19 +35,19 @@ pub(super) struct DetectRun {
 }
 
 /// How `bin/detect` of one module ended.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Outcome {
     /// The module fits the app, with these potential build plans.
     Pass(Vec<PlanSections>),
     /// The module does not fit the app.
     Fail,
-    /// The module failed to say.
-    Error(DetectRunError),
+    /// The module failed to say, for this reason.
+    Error(String),
 }
 
 /// Why `bin/detect` of a module counts as an error.
 #[derive(Debug, Error)]
-pub(super) enum DetectRunError {
+enum DetectRunError {
     #[error("{0}")]
     Status(String),
     #[error("cannot start {}{}: {source}", path.display(), missing_interpreter(path, source))]
@@ -92,7 +93,8 @@ impl DetectContext<'_> {
 
     fn run(&self, member: &Member) -> DetectRun {
         let mut output = String::new();
-        let outcome = self.outcome(member, &mut output).unwrap_or_else(Outcome::Error);
+        let outcome =
+            self.outcome(member, &mut output).unwrap_or_else(|error| Outcome::Error(error.to_string()));
         DetectRun { outcome, output }
     }
 

@@ -142,6 +142,7 @@ impl World {
             exec_env: self.exec_env.to_owned(),
             os_release: self.path("os-release"),
             environment: self.environment.clone(),
+            stage: None,
         }
     }
 }
