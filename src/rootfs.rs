@@ -23,7 +23,8 @@ use longshore_sandbox::{IdMapping, give_tree, remove_tree};
 
 use crate::images::FoundImage;
 pub(crate) use abandoned::clear_abandoned_layers;
-use durable::{Records, State, Syncing};
+pub(crate) use durable::Syncing;
+use durable::{Records, State};
 use source::Source;
 use worker::Task;
 pub(crate) use worker::UNPACK;
@@ -93,6 +94,11 @@ impl RootFilesystems {
     pub(crate) fn new(directory: &Path, mapping: IdMapping) -> Self {
         let directory = directory.join(mapping.name());
         Self { records: Records::new(directory.clone()), directory, mapping }
+    }
+
+    /// Whether a layer is unpacked.
+    pub(crate) fn has(&self, diff_id: DiffId) -> bool {
+        self.records.state(diff_id) != State::Missing
     }
 
     /// The layers of an image without those in `spared`. What is not unpacked yet is read from where the image was found,

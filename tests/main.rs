@@ -21,6 +21,8 @@ mod containers;
 #[cfg(target_arch = "x86_64")]
 mod crash;
 mod delta;
+#[cfg(target_arch = "x86_64")]
+mod detection;
 mod documents;
 mod exporter;
 mod extensions;

@@ -19,13 +19,13 @@ use crate::crash::{Unmount, describe, points, random};
 use crate::power_loss::start_again;
 
 /// A registry with a builder, and a machine that has nothing of it.
-struct Machine {
-    registry: FaultyRegistry,
-    environment: TestEnvironment,
+pub(crate) struct Machine {
+    pub(crate) registry: FaultyRegistry,
+    pub(crate) environment: TestEnvironment,
 }
 
 impl Machine {
-    fn new(builder: &TinyBuilder) -> Self {
+    pub(crate) fn new(builder: &TinyBuilder) -> Self {
         let machine =
             Self { registry: FaultyRegistry::start([]), environment: TestEnvironment::new(LONGSHORE) };
         let folder = tempfile::tempdir().unwrap();
@@ -42,7 +42,7 @@ impl Machine {
         Self::new(&TinyBuilder::new(vec![web_buildpack()]))
     }
 
-    fn builder(&self) -> String {
+    pub(crate) fn builder(&self) -> String {
         format!("{}/builder:1", self.registry.host())
     }
 
@@ -62,7 +62,7 @@ impl Machine {
         Outcome::of(&mut self.command())
     }
 
-    fn build(&self, more: &[&str]) -> Outcome {
+    pub(crate) fn build(&self, more: &[&str]) -> Outcome {
         let build = ["build", "web", "--path", "app", "--builder", &self.builder()];
         self.environment.longshore(&[&build[..], more].concat())
     }
@@ -72,17 +72,17 @@ impl Machine {
         fault::run(&self.command(), &folder, interruption)
     }
 
-    fn manifest(&self) -> Value {
+    pub(crate) fn manifest(&self) -> Value {
         serde_json::from_slice(&self.registry.manifest("builder", "1").unwrap()).unwrap()
     }
 
-    fn configuration(&self) -> Value {
+    pub(crate) fn configuration(&self) -> Value {
         let name = self.manifest()["config"]["digest"].as_str().unwrap().to_owned();
         serde_json::from_slice(&self.registry.blob("builder", &name).unwrap()).unwrap()
     }
 
     /// Puts another configuration in the builder's place.
-    fn configure(&self, configuration: &Value) {
+    pub(crate) fn configure(&self, configuration: &Value) {
         let mut manifest = self.manifest();
         let bytes = configuration.to_string();
         manifest["config"]["digest"] = json!(self.registry.put_blob("builder", bytes.as_bytes()));
@@ -91,15 +91,33 @@ impl Machine {
         self.registry.put_manifest("builder", "1", media_type, manifest.to_string().as_bytes());
     }
 
+    /// Puts a layer on top of the builder, with another `order.toml` than its label says.
+    pub(crate) fn put_order(&self, order: &str) {
+        let mut files = Files::default();
+        files.folder("cnb", 0o755, (0, 0)).file("cnb/order.toml", 0o644, order);
+        let layer = files.archive();
+        let (blob, mut configuration) = (gzip(&layer), self.configuration());
+        configuration["rootfs"]["diff_ids"].as_array_mut().unwrap().push(json!(digest(&layer)));
+        let mut manifest = self.manifest();
+        manifest["layers"].as_array_mut().unwrap().push(json!({
+            "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+            "digest": self.registry.put_blob("builder", &blob),
+            "size": blob.len(),
+        }));
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        self.registry.put_manifest("builder", "1", media_type, manifest.to_string().as_bytes());
+        self.configure(&configuration);
+    }
+
     /// Digests and DiffIDs of the builder's layers.
-    fn layers(&self) -> Vec<(String, String)> {
+    pub(crate) fn layers(&self) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (manifest, configuration) = (self.manifest(), self.configuration());
         let blobs = manifest["layers"].as_array().unwrap().iter().map(|layer| text(&layer["digest"]));
         blobs.zip(configuration["rootfs"]["diff_ids"].as_array().unwrap().iter().map(text)).collect()
     }
 
-    fn downloads(&self, digest: &str) -> usize {
+    pub(crate) fn downloads(&self, digest: &str) -> usize {
         self.registry.requests_of("GET", &format!("/blobs/{digest}")).len()
     }
 
@@ -113,7 +131,7 @@ impl Machine {
     }
 
     /// What is in it, beside locks and marks.
-    fn names(&self) -> BTreeSet<String> {
+    pub(crate) fn names(&self) -> BTreeSet<String> {
         let names = fs::read_dir(self.unpacked()).unwrap();
         let names = names.map(|child| child.unwrap().file_name().into_string().unwrap());
         names.filter(|name| !name.ends_with(".lock") && !name.ends_with(".synced")).collect()
@@ -362,23 +380,8 @@ fn layers_of_buildpacks_that_the_order_does_not_reach_are_not_pulled() {
 fn a_builder_whose_files_say_more_than_its_labels_is_whole() {
     let machine = Machine::new(&with_another());
     let [_, _, another, _] = &machine.layers()[..] else { panic!("four layers") };
-    // A layer on top with another order.
     let entry = |id: &str| format!("[[order.group]]\nid = \"{id}\"\nversion = \"1.0.0\"\n");
-    let order = format!("[[order]]\n{}{}", entry("test/another"), entry("test/web"));
-    let mut files = Files::default();
-    files.folder("cnb", 0o755, (0, 0)).file("cnb/order.toml", 0o644, order);
-    let layer = files.archive();
-    let (blob, mut configuration) = (gzip(&layer), machine.configuration());
-    configuration["rootfs"]["diff_ids"].as_array_mut().unwrap().push(json!(digest(&layer)));
-    let mut manifest = machine.manifest();
-    manifest["layers"].as_array_mut().unwrap().push(json!({
-        "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
-        "digest": machine.registry.put_blob("builder", &blob),
-        "size": blob.len(),
-    }));
-    let media_type = "application/vnd.oci.image.manifest.v1+json";
-    machine.registry.put_manifest("builder", "1", media_type, manifest.to_string().as_bytes());
-    machine.configure(&configuration);
+    machine.put_order(&format!("[[order]]\n{}{}", entry("test/another"), entry("test/web")));
     machine.build(&[]).success().says("another");
     assert_eq!(machine.downloads(&another.0), 1);
     // An order of the user's is not that of the file.

@@ -45,8 +45,31 @@ impl BuildContainer<'_> {
     /// # Errors
     /// When it fails, with its exit code, or the sandbox cannot be made.
     pub(crate) fn run(&self, phase: &'static str, layers: &Path) -> anyhow::Result<()> {
-        let spec = self.spec(phase, layers)?;
         let mut hidden = Vec::new();
+        let code = self.run_with(phase, layers, None, &mut hidden)?;
+        if code == 0 {
+            return Ok(());
+        }
+        for line in hidden {
+            anstream::eprintln!("{line}");
+        }
+        Err(PhaseFailed { phase, code }.into())
+    }
+
+    /// Runs a phase with one more variable, and tells its exit code. What would be shown without `--quiet` is added to
+    /// `hidden`.
+    ///
+    /// # Errors
+    /// When the sandbox cannot be made.
+    pub(crate) fn run_with(
+        &self,
+        phase: &'static str,
+        layers: &Path,
+        variable: Option<(&str, String)>,
+        hidden: &mut Vec<String>,
+    ) -> anyhow::Result<u8> {
+        let mut spec = self.spec(phase, layers)?;
+        spec.environment.extend(variable.map(|(name, value)| (name.into(), value.into())));
         let quiet = self.request.quiet;
         let status = run_with_lines(&spec, &self.mapping, |stream, line| {
             let line = String::from_utf8_lossy(line);
@@ -56,15 +79,8 @@ impl BuildContainer<'_> {
                 Stream::Output => tracing::info!("{line}"),
             }
         })?;
-        if status.success() {
-            return Ok(());
-        }
-        for line in hidden {
-            anstream::eprintln!("{line}");
-        }
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-        let code = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-        Err(PhaseFailed { phase, code }.into())
+        Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
     }
 
     fn spec(&self, phase: &'static str, layers: &Path) -> anyhow::Result<SandboxSpec> {

@@ -3,6 +3,7 @@
 
 mod app;
 mod container;
+mod detection;
 mod failure;
 mod modules;
 mod names;

@@ -1,6 +1,5 @@
 //! The phases in order, and what goes from one to the next.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +14,7 @@ use longshore_cnb::lifecycle_metadata::RunImageNames;
 use longshore_cnb::run::Run;
 use longshore_cnb::toml_file;
 use longshore_image::layer::{Ownership, ParentOwnership};
-use longshore_image::{BlobSink, DiffId, ImageStore, LocalStore, Platform, Reference, StatIndex};
+use longshore_image::{BlobSink, ImageStore, LocalStore, Platform, Reference, StatIndex};
 use longshore_lifecycle::analyze::{AnalyzeInput, analyze};
 use longshore_lifecycle::cache::{LockedCache, TreeCache, Trust};
 use longshore_lifecycle::export::{
@@ -26,16 +25,15 @@ use longshore_lifecycle::run_image::{RunImages, for_export};
 use longshore_lifecycle::{Identify, MappedDirectory, Owner};
 use longshore_sandbox::IdMapping;
 
-use super::container::BuildContainer;
+use super::detection::{Detected, Detection};
 use super::modules::{self, Selection, Wanted};
 use super::request::{BuildRequest, BuiltImage};
 use super::work_directory::WorkDirectory;
 use super::{app, names};
-use crate::builder::{BuilderImage, Needs};
-use crate::container::find_user;
+use crate::builder::BuilderImage;
 use crate::directories::Directories;
 use crate::images::{FoundImage, Images, Places, Remembered};
-use crate::rootfs::{Layers, RootFilesystems};
+use crate::rootfs::RootFilesystems;
 use crate::{output, programs};
 
 /// Builds.
@@ -156,24 +154,10 @@ struct Build<'a> {
 impl Build<'_> {
     fn run(&self, builder: &FoundImage, directories: &Directories) -> anyhow::Result<BuiltImage> {
         let analyzed = timed("ANALYZING", || self.analyze())?;
-        let layers = self.builder_layers(builder, directories)?;
-        // The phases take longer.
-        let _syncing = layers.sync();
-        let mut user = find_user(&self.builder.uid.to_string(), &layers.paths)?;
-        user.gid = self.builder.gid;
-        let container = BuildContainer {
-            request: self.request,
-            config: &builder.image.config,
-            layers: layers.paths,
-            work: self.work,
-            mapping: self.mapping,
-            user,
-            platform_api: SUPPORTED_PLATFORM_APIS.last().unwrap_or(&"0.15"),
-        };
         WorkDirectory::give(&self.work.root(), &self.mapping, 0, 0)?;
         self.give(&self.work.workspace())?;
         self.give(&self.work.detected())?;
-        timed("DETECTING", || container.run("detector", &self.work.detected()))?;
+        let Detected { container, syncing: _syncing } = self.detection(builder, directories).run()?;
         self.work.take_detected()?;
         let group: Group = toml_file::read(&self.work.layers().join("group.toml"))?;
         timed("RESTORING", || self.restore(&group, &analyzed))?;
@@ -198,25 +182,18 @@ impl Build<'_> {
         Ok(BuiltImage { manifest: exported.manifest })
     }
 
-    /// The unpacked layers of the builder that this build needs.
-    fn builder_layers(&self, builder: &FoundImage, directories: &Directories) -> anyhow::Result<Layers> {
-        let unpacked = RootFilesystems::new(&directories.unpacked(), self.mapping);
-        let layers =
-            |spared: &BTreeSet<DiffId>| unpacked.layers(builder, &self.local, &self.request.builder, spared);
-        let needs = Needs::new(self.builder, self.selection.order.as_deref(), &self.selection.modules);
-        let spared = needs.spared(&builder.image.config.diff_ids());
-        if !spared.is_empty() {
-            let needed = layers(&spared)?;
-            if needs.agrees_with_files(&needed.paths) {
-                tracing::debug!(
-                    "Left out {} layers of the builder that the order does not reach",
-                    spared.len()
-                );
-                return Ok(needed);
-            }
-            tracing::debug!("The labels of the builder say less than its files: all its layers are used");
+    fn detection<'a>(&'a self, builder: &'a FoundImage, directories: &Directories) -> Detection<'a> {
+        Detection {
+            request: self.request,
+            found: builder,
+            builder: self.builder,
+            selection: self.selection,
+            unpacked: RootFilesystems::new(&directories.unpacked(), self.mapping),
+            local: &self.local,
+            work: self.work,
+            mapping: self.mapping,
+            platform_api: SUPPORTED_PLATFORM_APIS.last().unwrap_or(&"0.15"),
         }
-        layers(&BTreeSet::new())
     }
 
     fn layers(&self) -> MappedDirectory {
@@ -342,7 +319,7 @@ impl Build<'_> {
 }
 
 /// Runs a phase under its heading, and tells how long it took.
-fn timed<T>(name: &str, phase: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub(super) fn timed<T>(name: &str, phase: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     output::phase(name);
     let started = Instant::now();
     let result = phase()?;

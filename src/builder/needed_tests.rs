@@ -48,13 +48,22 @@ fn order_of(groups: &[&str]) -> Vec<OrderGroup> {
     groups.collect()
 }
 
-/// A base layer, six of buildpacks and one of an extension.
-fn spared(builder: &BuilderImage, order: Option<&[&str]>) -> Vec<u8> {
-    let layers: Vec<u8> = (0..10).collect();
+/// A base layer, eight of modules and one of an extension.
+fn needs(builder: &BuilderImage, order: Option<&[&str]>) -> Needs {
+    let layers: Vec<_> = (0..10).map(id).collect();
     let order = order.map(order_of);
-    let ids: Vec<_> = layers.iter().map(|number| id(*number)).collect();
-    let spared = Needs::new(builder, order.as_deref(), &[]).spared(&ids);
-    layers.into_iter().filter(|number| spared.contains(&id(*number))).collect()
+    Needs::new(builder, &layers, order.as_deref(), &[])
+}
+
+fn spared_of(needs: &Needs, groups: usize) -> Vec<u8> {
+    let spared = needs.spared(groups);
+    (0..10).filter(|number| spared.contains(&id(*number))).collect()
+}
+
+/// What no group needs.
+fn spared(builder: &BuilderImage, order: Option<&[&str]>) -> Vec<u8> {
+    let needs = needs(builder, order);
+    spared_of(&needs, needs.groups())
 }
 
 #[test]
@@ -90,43 +99,79 @@ fn what_the_order_cannot_reach_is_left_out() {
     assert_eq!(spared(&builder(circle, &["a@1"], "{}"), None), [9]);
 }
 
+/// Buildpacks of three languages, in layers of their own but for two that share one; all have one more in common.
+fn languages() -> BuilderImage {
+    let buildpacks: &[(&str, &str, u8, &[&str])] = &[
+        ("all", "1", 1, &[]),
+        ("java", "1", 2, &["all@1", "jre@1"]),
+        ("jre", "1", 3, &[]),
+        ("go", "1", 4, &["all@1", "dist@1"]),
+        ("dist", "1", 5, &[]),
+        ("ruby", "1", 6, &["jre@1", "gem@1"]),
+        ("gem", "1", 7, &[]),
+        ("gem", "2", 7, &[]),
+        ("old", "1", 8, &[]),
+    ];
+    builder(buildpacks, &["java@1", "go@1", "all@1 jre@1", "ruby@1"], "{}")
+}
+
 #[test]
-fn files_that_reach_more_than_the_labels_are_believed() {
-    let builder = builder(&[("a/b", "1", 1, &[]), ("b", "1", 2, &[]), ("c", "1", 3, &[])], &["a/b@1"], "{}");
-    let order = |text: &str| format!("[[order]]\n[[order.group]]\n{text}");
-    let a = order("id = \"a/b\"\nversion = \"1\"\n");
-    let both = format!("{a}[[order.group]]\nid = \"b\"\nversion = \"1\"\n");
-    let plain = "[metadata]\nborder = 1\n";
-    let system = "[[system.post.buildpacks]]\nid = \"b\"\nversion = \"1\"\n";
-    let extensions =
-        format!("{a}[[order-extensions]]\n[[order-extensions.group]]\nid = \"ext\"\nversion = \"1\"\n");
-    for (file, descriptor, system, expected) in [
-        (Some(a.as_str()), Some(plain), None, true),
-        (Some(&both), Some(plain), None, false),
-        (Some(&a), Some(plain), Some(system), false),
-        (Some(&a), Some(plain), Some("[system]\n"), true),
-        (Some(&a), Some(plain), Some("["), false),
-        (Some(&a), Some(order("id = \"b\"\nversion = \"1\"\n").as_str()), None, false),
-        (Some(&a), Some("\"order\" = [{group = [{id = \"c\", version = \"1\"}]}]"), None, false),
-        (Some(&a), Some("order = 1"), None, false),
-        (Some(&a), None, None, false),
-        (Some(&extensions), Some(plain), None, false),
-        (None, Some(plain), None, false),
+fn what_only_later_groups_reach_is_left_out_until_they_are_tried() {
+    let builder = languages();
+    let all = needs(&builder, None);
+    for (groups, expected) in [
+        (0, &[1, 2, 3, 4, 5, 6, 7, 8, 9][..]),
+        (1, &[4, 5, 6, 7, 8, 9]),
+        (2, &[6, 7, 8, 9]),
+        (3, &[6, 7, 8, 9]),
+        (4, &[8, 9]),
+        (9, &[8, 9]),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        let [lower, upper] = ["lower", "upper"].map(|name| folder.path().join(name));
-        let write = |path: &str, text: Option<&str>| {
-            if let Some(text) = text {
-                fs_err::create_dir_all(upper.join(path).parent().unwrap()).unwrap();
-                fs_err::write(upper.join(path), text).unwrap();
-            }
-        };
-        fs_err::create_dir(&lower).unwrap();
-        fs_err::create_dir(&upper).unwrap();
-        write("cnb/order.toml", file);
-        write("cnb/system.toml", system);
-        write("cnb/buildpacks/a_b/1/buildpack.toml", descriptor);
-        let agrees = Needs::new(&builder, None, &[]).agrees_with_files(&[lower, upper]);
-        assert_eq!(agrees, expected, "{file:?} {descriptor:?} {system:?}");
+        assert_eq!(spared_of(&all, groups), expected, "{groups}");
+    }
+    // A layer with several buildpacks is needed as soon as one of them is.
+    assert_eq!(spared_of(&needs(&builder, Some(&["gem@2", "gem@1"])), 1), [1, 2, 3, 4, 5, 6, 8, 9]);
+    // The system's are in every group.
+    let system = r#"{"post":{"buildpacks":[{"id":"gem","version":"1"}]}}"#;
+    let builder = BuilderImage { system: serde_json::from_str(system).unwrap(), ..builder };
+    assert_eq!(spared_of(&needs(&builder, None), 1), [4, 5, 6, 8, 9]);
+}
+
+#[test]
+fn a_stage_goes_as_far_as_there_are_layers_and_by_one_group_at_least() {
+    let all = needs(&languages(), None);
+    for (tried, there, expected) in [
+        // Nothing is there: the first group; and what the third needs is there then.
+        (0, &[][..], 1),
+        (1, &[1, 2, 3], 3),
+        (3, &[1, 2, 3, 4, 5], 4),
+        // What was there before.
+        (0, &[1, 2, 3], 1),
+        (0, &[1, 2, 3, 4, 5], 3),
+        (0, &[1, 2, 3, 4, 5, 6], 3),
+        (0, &[1, 2, 3, 4, 5, 6, 7], 4),
+        (0, &[4, 5], 3),
+        (0, &[2, 3, 4, 5, 6, 7], 4),
+        (1, &[6, 7], 4),
+        // What was tried is not tried again, even if it went meanwhile.
+        (3, &[], 4),
+        (4, &[], 4),
+    ] {
+        let end = all.next_stage(tried, |layer| there.iter().any(|number| id(*number) == layer));
+        assert_eq!(end, expected, "{tried} {there:?}");
+    }
+    // Nobody knows what the order reaches.
+    assert_eq!(needs(&languages(), Some(&["java@1", "none@1"])).next_stage(0, |_| false), 2);
+}
+
+/// Detection refuses builders with such a buildpack in the order, whatever the app is.
+#[test]
+fn a_buildpack_that_cannot_be_used_is_found_in_the_first_stage() {
+    for (broken, expected) in [("go", 4), ("dist", 1), ("ruby", 4)] {
+        let mut builder = languages();
+        builder.buildpacks.get_mut(broken).unwrap().get_mut("1").unwrap().api = "9.9".to_owned();
+        let needs = needs(&builder, None);
+        assert_eq!(needs.next_stage(0, |_| false), expected, "{broken}");
+        assert_eq!(spared_of(&needs, needs.groups()), [8, 9]);
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::layout::Files;
 
-/// A buildpack whose programs are scripts for `/bin/sh`.
+/// A buildpack whose programs are scripts for `/bin/sh`, or a composite one.
 #[derive(Debug, Clone)]
 pub struct ShellBuildpack {
     /// The id, such as `test/hello`.
@@ -20,6 +20,8 @@ pub struct ShellBuildpack {
     pub detect: String,
     /// The script of `bin/build`, without its first line.
     pub build: String,
+    /// The ids of the members of its only group, if it is a composite buildpack. They have version 1.0.0.
+    pub members: Vec<String>,
 }
 
 impl ShellBuildpack {
@@ -32,7 +34,15 @@ impl ShellBuildpack {
             api: "0.10".to_owned(),
             detect: "exit 0".to_owned(),
             build: build.to_owned(),
+            members: Vec::new(),
         }
+    }
+
+    /// Version 1.0.0 of a composite buildpack of these others.
+    #[must_use]
+    pub fn composite(id: &str, members: &[&str]) -> Self {
+        let members = members.iter().map(|member| (*member).to_owned()).collect();
+        Self { members, ..Self::new(id, "") }
     }
 
     /// The same with another `bin/detect`.
@@ -45,11 +55,19 @@ impl ShellBuildpack {
     /// The contents of `buildpack.toml`.
     #[must_use]
     pub fn descriptor(&self) -> String {
-        format!(
-            "api = \"{}\"\n\n[buildpack]\nid = \"{}\"\nversion = \"{}\"\nname = \"{}\"\n\n\
-             [[targets]]\nos = \"linux\"\n",
+        let mut text = format!(
+            "api = \"{}\"\n\n[buildpack]\nid = \"{}\"\nversion = \"{}\"\nname = \"{}\"\n\n",
             self.api, self.id, self.version, self.id
-        )
+        );
+        if self.members.is_empty() {
+            text.push_str("[[targets]]\nos = \"linux\"\n");
+        } else {
+            text.push_str("[[order]]\n");
+        }
+        for member in &self.members {
+            text.push_str(&format!("[[order.group]]\nid = \"{member}\"\nversion = \"1.0.0\"\n"));
+        }
+        text
     }
 
     /// Writes the buildpack into `folder`, as `--buildpack` takes it.
@@ -85,12 +103,17 @@ impl ShellBuildpack {
     /// The buildpack's entry of the label `io.buildpacks.buildpack.layers`, under id and version.
     #[must_use]
     pub fn label(&self, diff_id: &str) -> Value {
-        json!({
+        let mut label = json!({
             "api": self.api,
             "targets": [{"os": "linux"}],
             "layerDiffID": diff_id,
             "name": self.id,
-        })
+        });
+        if !self.members.is_empty() {
+            let member = |id: &String| json!({"id": id, "version": "1.0.0"});
+            label["order"] = json!([{"group": self.members.iter().map(member).collect::<Vec<_>>()}]);
+        }
+        label
     }
 }
 
