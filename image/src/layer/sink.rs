@@ -73,11 +73,12 @@ impl BlobSink {
         let NewBlob { file, grower, .. } = blob;
         let (digest, size) = (file.digest(), file.size());
         let path = self.path(digest);
-        if self.kept(digest, size).is_none() {
-            file.finish(&digest.hex(), self.durable)?;
-        }
+        // Who follows the blob need not wait for the disk; what cannot be named here fails, whatever became of it there.
         if let Some(grower) = grower {
             grower.complete(digest, size);
+        }
+        if self.kept(digest, size).is_none() {
+            file.finish(&digest.hex(), self.durable)?;
         }
         Ok(WrittenBlob { digest, size, path })
     }
