@@ -106,7 +106,7 @@ impl Layout {
     /// Where new layers are best written: their blobs are then in the layout already.
     #[must_use]
     pub fn sink(&self) -> BlobSink {
-        BlobSink::new(self.blobs())
+        BlobSink::new(self.blobs()).locked_by(self.root.join(LOCK_FILE))
     }
 
     /// The file of a blob, whether it exists or not.

@@ -1,5 +1,6 @@
 //! Where the blobs of new layers are written: files that are named by their digests, each complete or not there.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, fs};
@@ -19,19 +20,27 @@ pub struct BlobSink {
     directory: PathBuf,
     durable: bool,
     follower: Option<Arc<dyn BlobFollower>>,
+    /// Locked by whoever removes blobs from the directory.
+    lock: Option<PathBuf>,
 }
 
 impl BlobSink {
     /// A directory, which exists. Blobs are synced to the disk before they get their name.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), durable: true, follower: None }
+        Self { directory: directory.into(), durable: true, follower: None, lock: None }
     }
 
     /// A directory that lives no longer than the process: blobs are not synced.
     #[must_use]
     pub fn scratch(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), durable: false, follower: None }
+        Self { directory: directory.into(), durable: false, follower: None, lock: None }
+    }
+
+    /// The same directory; whoever removes blobs from it locks this file meanwhile.
+    #[must_use]
+    pub(crate) fn locked_by(self, lock: PathBuf) -> Self {
+        Self { lock: Some(lock), ..self }
     }
 
     /// The directory.
@@ -55,6 +64,8 @@ impl BlobSink {
     /// The file of a blob that was written before, which then counts as used just now.
     #[must_use]
     pub fn kept(&self, digest: Digest, size: u64) -> Option<PathBuf> {
+        // A collection that found the file to be an old one has removed it by now; one that comes later finds it used.
+        let _lock = self.lock.as_deref().and_then(lock_shared);
         let path = self.path(digest);
         let is_whole = fs::metadata(&path).is_ok_and(|known| known.is_file() && known.len() == size);
         is_whole.then(|| {
@@ -118,6 +129,16 @@ pub(super) struct WrittenBlob {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) path: PathBuf,
+}
+
+/// Waits until nobody removes blobs, and lets nobody begin. `None` where nothing can be locked, or written.
+fn lock_shared(path: &Path) -> Option<File> {
+    let lock = || {
+        let file = File::options().create(true).append(true).open(path)?;
+        file.lock_shared()?;
+        Ok::<_, std::io::Error>(file)
+    };
+    lock().inspect_err(|error| tracing::debug!("cannot lock `{}`: {error}", path.display())).ok()
 }
 
 /// Marks a blob as used just now, so that a collection that runs at this moment keeps it.
