@@ -15,7 +15,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -129,6 +129,30 @@ impl StatIndex {
         let record = self.record(layer).filter(|record| record.diff_id == diff_id)?;
         let codec = layer::codec(format);
         record.blobs.iter().find(|blob| blob.codec == codec).map(|blob| (blob.digest, blob.size))
+    }
+
+    /// The blob of a layer with this content in this format, whatever its name is.
+    #[must_use]
+    pub fn blob_of(&self, diff_id: DiffId, format: LayerFormat) -> Option<(Digest, u64)> {
+        let codec = layer::codec(format);
+        let found = self.found();
+        let records = found.values().chain(self.last.layers.values());
+        let mut blobs = records.filter(|record| record.diff_id == diff_id).flat_map(|record| &record.blobs);
+        blobs.find(|blob| blob.codec == codec).map(|blob| (blob.digest, blob.size))
+    }
+
+    /// All blobs that are known of the layers that this build has found.
+    #[must_use]
+    pub fn blobs(&self) -> BTreeSet<Digest> {
+        self.found().values().flat_map(|record| &record.blobs).map(|blob| blob.digest).collect()
+    }
+
+    /// Notes that a layer that was found with this content has been stored in another format too.
+    pub fn note_converted(&self, diff_id: DiffId, format: LayerFormat, (digest, size): (Digest, u64)) {
+        let codec = layer::codec(format);
+        for record in self.found().values_mut().filter(|record| record.diff_id == diff_id) {
+            record.put_blob(KnownBlob { codec: codec.clone(), digest, size });
+        }
     }
 
     /// Notes a layer that was made.

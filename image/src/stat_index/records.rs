@@ -66,7 +66,7 @@ impl Record {
         fingerprint.shape == self.shape || was_written_anew
     }
 
-    fn put_blob(&mut self, blob: KnownBlob) {
+    pub(super) fn put_blob(&mut self, blob: KnownBlob) {
         self.blobs.retain(|known| known.codec != blob.codec);
         self.blobs.insert(0, blob);
         self.blobs.truncate(BLOBS);
@@ -95,6 +95,10 @@ impl Records {
 
     /// These records with those of a build that has just ended. Whoever ended meanwhile is not forgotten.
     pub(super) fn after(mut self, build: BTreeMap<String, Record>) -> Self {
+        // One that failed before it came to its layers is none that did not ask for them.
+        if build.is_empty() {
+            return self;
+        }
         self.builds += 1;
         for (layer, mut record) in build {
             record.build = self.builds;
@@ -146,6 +150,10 @@ pub(super) mod tests {
         records = records.after(build(&[("a", "3")]));
         assert_eq!(records.layers.keys().collect::<Vec<_>>(), ["a"]);
         assert_eq!(records.layers["a"].diff_id, DiffId::of(b"3"));
+        for _ in 0..=BUILDS {
+            records = records.after(BTreeMap::new());
+        }
+        assert_eq!(records.layers.len(), 1, "builds that failed before they asked");
     }
 
     #[test]

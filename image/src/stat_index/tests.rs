@@ -235,6 +235,28 @@ fn blobs_are_known_by_content_and_format() {
     );
 }
 
+/// The second format of an image with both was compressed anew where its registry had lost it.
+#[test]
+fn blobs_of_other_formats_are_known_by_content() {
+    let fixture = Fixture::new();
+    let digest = fixture.build();
+    let (zstd, gzip) = ((Digest::of(b"zstd"), 4), (Digest::of(b"gzip"), 5));
+    let index = fixture.later();
+    index.note_converted(digest.diff_id, LayerFormat::TarZstd, zstd);
+    assert_eq!(index.blobs().len(), 0, "this build has not seen the layer");
+    index.find(LAYER, &fixture.source()).unwrap();
+    index.note_converted(digest.diff_id, LayerFormat::TarZstd, zstd);
+    index.note_converted(digest.diff_id, LayerFormat::TarGzip, gzip);
+    index.note_converted(DiffId::of(b"other"), LayerFormat::Tar, (Digest::of(b"tar"), 6));
+    assert_eq!(index.blobs(), BTreeSet::from([zstd.0, gzip.0]));
+    index.save().unwrap();
+    let index = fixture.index();
+    assert_eq!(index.blob_of(digest.diff_id, LayerFormat::TarZstd), Some(zstd));
+    assert_eq!(index.blob_of(digest.diff_id, LayerFormat::TarGzip), Some(gzip));
+    assert_eq!(index.blob_of(digest.diff_id, LayerFormat::Tar), None);
+    assert_eq!(index.blob_of(DiffId::of(b"other"), LayerFormat::Tar), None);
+}
+
 /// Fault row 42, and a damaged index: neither is believed, and the newer one is left alone.
 #[test]
 fn damage_is_as_good_as_no_index_and_newer_formats_are_left_alone() {

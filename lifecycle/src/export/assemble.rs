@@ -178,13 +178,33 @@ fn convert(
         return Ok(Part { layer, mount_from: Some(reference.clone()), ..part });
     }
     let is_of_image = matches!(part.layer.source, BlobSource::Lazy(_));
+    let format = format.filter(|_| !is_of_image);
+    if let Some(layer) = format.and_then(|format| converted_before(input, &part.layer, format, family)) {
+        return Ok(Part { layer, mount_from: None, ..part });
+    }
     if is_of_image {
         tracing::info!("Converting layer {} of an image that is there already", part.layer.diff_id);
     }
     // An earlier build may have put it there in this format: that is asked by its digest before anything is sent.
     let sink = if is_of_image { &sink.clone().followed_by(None) } else { sink };
     let layer = convert::layer(part.layer, part.compression, family, sink)?;
+    if let (Some(index), Some(format)) = (input.index, format) {
+        index.note_converted(layer.diff_id, format, (layer.descriptor.digest, layer.descriptor.size));
+    }
     Ok(Part { layer, mount_from: None, ..part })
+}
+
+/// A layer of ours that an earlier build has stored in this format, of which the target has lost its copy.
+fn converted_before(
+    input: &ExportInput<'_>,
+    layer: &ImageLayer,
+    format: LayerFormat,
+    family: ManifestFormat,
+) -> Option<ImageLayer> {
+    let (digest, size) = input.index?.blob_of(layer.diff_id, format)?;
+    let path = input.sink.kept(digest, size)?;
+    let descriptor = Descriptor::new(MediaType::Layer(family, format), digest, size);
+    Some(ImageLayer { diff_id: layer.diff_id, descriptor, source: BlobSource::File(path) })
 }
 
 /// The zstd image beside the previous image, when the last build made both.
