@@ -15,6 +15,7 @@ mod programs;
 mod project;
 mod rootfs;
 mod settings;
+mod spared;
 
 use std::process::ExitCode;
 

@@ -231,21 +231,20 @@ fn row_38_nothing_is_named_before_it_is_on_the_disk() {
         machine.change();
         let built = machine.build_with(Fault::None);
         assert_eq!(built.code, Some(0), "{}", built.stderr);
-        let is_of_state =
-            |call: &&Call| is_state(&call.path) || call.new_path.as_deref().is_some_and(is_state);
-        let calls: Vec<&Call> = built.calls.iter().filter(is_of_state).collect();
-        assert!(
-            calls
-                .iter()
-                .any(|call| call.new_path.as_deref().is_some_and(|path| path.ends_with("index.json")))
-        );
-        assert!(
-            calls
-                .iter()
-                .any(|call| call.new_path.as_deref().is_some_and(|path| path.ends_with("cache.json")))
-        );
-        verify_order(&calls);
+        verify_synced(&built.calls, &["index.json", "cache.json"]);
     }
+}
+
+/// Requires that files of these names were put in their places, and that all of the store and of the caches was on the disk
+/// before.
+pub(crate) fn verify_synced(calls: &[Call], names: &[&str]) {
+    let is_of_state = |call: &&Call| is_state(&call.path) || call.new_path.as_deref().is_some_and(is_state);
+    let calls: Vec<&Call> = calls.iter().filter(is_of_state).collect();
+    for name in names {
+        let puts = |call: &&Call| call.new_path.as_deref().is_some_and(|path| path.ends_with(name));
+        assert!(calls.iter().any(puts), "{name}");
+    }
+    verify_order(&calls, names);
 }
 
 /// The store and the caches of apps; not work directories, and not what is only in the way of being unpacked.
@@ -256,7 +255,7 @@ fn is_state(path: &Path) -> bool {
         && (text.contains("/data/longshore/store") || text.contains("/cache/longshore/apps"))
 }
 
-fn verify_order(calls: &[&Call]) {
+fn verify_order(calls: &[&Call], names: &[&str]) {
     // Files with bytes, and folders with names, that may be in memory only.
     let mut unsynced: BTreeMap<PathBuf, String> = BTreeMap::new();
     let text = |call: &Call| format!("{} {} {:?}", call.name, call.path.display(), call.new_path);
@@ -271,7 +270,7 @@ fn verify_order(calls: &[&Call]) {
             }
             ("rename", Some(new)) => {
                 assert!(!unsynced.contains_key(&call.path), "renamed before it is synced: {}", text(call));
-                let names_others = ["index.json", "cache.json"].iter().any(|name| new.ends_with(name));
+                let names_others = names.iter().any(|name| new.ends_with(name));
                 let folder = parent(new);
                 if names_others {
                     let in_root = |path: &&PathBuf| path.starts_with(&folder) && **path != folder;

@@ -31,6 +31,8 @@ mod matrix;
 #[cfg(target_arch = "x86_64")]
 mod power_loss;
 mod publish;
+#[cfg(target_arch = "x86_64")]
+mod published_blobs;
 mod rebase;
 mod reproducible;
 mod round_trips;

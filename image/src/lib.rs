@@ -55,7 +55,7 @@ pub use keychain::Keychain;
 pub use layer::{BlobSink, Layer, LayerSource};
 pub use layout::{Layout, LayoutName};
 pub use layout_directory::LayoutDirectory;
-pub use local_store::{Collected, LocalStore, StoredImage};
+pub use local_store::{Collected, LocalStore, Spared, StoredImage};
 pub use manifest::{
     ImageManifest, IndexManifest, InvalidManifest, MANIFEST_LIMIT, Manifest, ManifestContent,
 };

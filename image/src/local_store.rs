@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::blob_file::{TEMPORARY, remove_abandoned};
 use crate::layout::{Layout, LayoutName, REF_NAME};
+use crate::verify::unwrap_error;
 use crate::{
-    BlobOutcome, BlobSink, BlobSource, Descriptor, Digest, Image, ImageStore, Manifest, ManifestContent,
-    Platform, Reference, StoreError,
+    BlobOutcome, BlobSink, BlobSource, Descriptor, Digest, Image, ImageStore, IndexManifest, Manifest,
+    ManifestContent, MediaType, Platform, Reference, StoreError,
 };
 
 /// The local store.
@@ -30,13 +31,26 @@ pub struct StoredImage {
     pub descriptor: Descriptor,
 }
 
-/// What a collection removed.
+/// What stays in the store although no name leads to it.
+#[derive(Debug, Clone)]
+pub struct Spared {
+    /// Blobs that somebody needs who has no image here.
+    pub used: BTreeSet<Digest>,
+    /// Blobs that were written or used since then: a build writes its blobs before it names them.
+    pub since: SystemTime,
+}
+
+/// What a collection removed, and what it left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// How many blobs.
+    /// How many blobs were removed.
     pub blobs: usize,
     /// Their size in bytes.
     pub bytes: u64,
+    /// How many blobs no name leads to and somebody needs all the same.
+    pub used_blobs: usize,
+    /// Their size in bytes.
+    pub used_bytes: u64,
 }
 
 impl LocalStore {
@@ -89,26 +103,85 @@ impl LocalStore {
         self.layout.update(|index| Ok(Layout::remove_name(index, reference)))
     }
 
-    /// Removes blobs that no name leads to and that were not used for `grace`: a build writes its blobs before it
-    /// names them.
+    /// Removes blobs that no name leads to and that are not spared.
     ///
     /// # Errors
     /// When an image cannot be read, because what it needs is then not known, or the store cannot be written.
-    pub fn collect(&self, grace: Duration) -> Result<Collected, StoreError> {
+    pub fn collect(&self, spared: &Spared) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         self.layout.update(|index| {
-            let mut used = BTreeSet::new();
-            for descriptor in &index.manifests {
-                let name = descriptor.annotations.get(REF_NAME).map_or("without a name", String::as_str);
-                self.mark(name, descriptor, &mut used, 0)?;
-            }
-            collected = self.sweep(&used, grace)?;
-            for directory in [self.layout.sink().directory(), self.layout.root()] {
-                collected.bytes += remove_abandoned(directory)?;
-            }
+            collected = self.sweep(&self.named(index)?, spared)?;
+            collected.bytes += self.remove_abandoned()?;
             Ok(false)
         })?;
         Ok(collected)
+    }
+
+    /// Removes those of `blobs` that no name leads to and that are not spared, and what killed processes left half
+    /// written. Tells which ones are only too young, so that the caller tries again later.
+    ///
+    /// # Errors
+    /// As [`LocalStore::collect`].
+    pub fn remove_blobs(
+        &self,
+        blobs: &BTreeSet<Digest>,
+        spared: &Spared,
+    ) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut young = BTreeSet::new();
+        self.layout.update(|index| {
+            self.remove_abandoned()?;
+            if blobs.is_empty() {
+                return Ok(false);
+            }
+            let named = self.named(index)?;
+            for digest in blobs.difference(&named).filter(|digest| !spared.used.contains(digest)) {
+                if remove_old(&self.layout.blob_path(*digest), spared.since)? == Removal::Young {
+                    young.insert(*digest);
+                }
+            }
+            Ok(false)
+        })?;
+        Ok(young)
+    }
+
+    /// Reads those of `blobs` that are there, and removes those whose bytes are not what their names say.
+    ///
+    /// # Errors
+    /// When a blob cannot be read.
+    pub fn remove_damaged(&self, blobs: &BTreeSet<Digest>) -> Result<(), StoreError> {
+        for digest in blobs {
+            let path = self.layout.blob_path(*digest);
+            let size = match fs::metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(StoreError::file(&path))?.len(),
+            };
+            let blob = Descriptor::new(MediaType::Other(String::new()), *digest, size);
+            let mut reader = self.layout.reader(&digest.to_string(), &blob)?;
+            match io::copy(&mut reader, &mut io::sink()).map_err(|error| unwrap_error(error, &path)) {
+                // The reader has removed it.
+                Ok(_) | Err(StoreError::DigestMismatch { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The blobs that names lead to.
+    fn named(&self, index: &IndexManifest) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut named = BTreeSet::new();
+        for descriptor in &index.manifests {
+            let name = descriptor.annotations.get(REF_NAME).map_or("without a name", String::as_str);
+            self.mark(name, descriptor, &mut named, 0)?;
+        }
+        Ok(named)
+    }
+
+    fn remove_abandoned(&self) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for directory in [self.layout.sink().directory(), self.layout.root()] {
+            bytes += remove_abandoned(directory)?;
+        }
+        Ok(bytes)
     }
 
     fn mark(
@@ -121,7 +194,7 @@ impl LocalStore {
         let is_new = used.insert(descriptor.digest);
         let is_manifest = matches!(
             descriptor.media_type,
-            crate::MediaType::Manifest(_) | crate::MediaType::Index(_) | crate::MediaType::Other(_)
+            MediaType::Manifest(_) | MediaType::Index(_) | MediaType::Other(_)
         );
         if !is_new || !is_manifest || depth > 4 {
             return Ok(());
@@ -138,32 +211,56 @@ impl LocalStore {
         }
     }
 
-    fn sweep(&self, used: &BTreeSet<Digest>, grace: Duration) -> Result<Collected, StoreError> {
+    fn sweep(&self, named: &BTreeSet<Digest>, spared: &Spared) -> Result<Collected, StoreError> {
         let sink = self.layout.sink();
         let directory = sink.directory();
         let mut collected = Collected::default();
         for child in fs::read_dir(directory).map_err(StoreError::file(directory))? {
             let child = child.map_err(StoreError::file(directory))?;
             let name = child.file_name().to_string_lossy().into_owned();
-            let digest = format!("sha256:{name}").parse::<Digest>();
-            let is_known = digest.is_ok_and(|digest| used.contains(&digest));
+            let digest = format!("sha256:{name}").parse::<Digest>().ok();
+            let is_in = |set: &BTreeSet<Digest>| digest.is_some_and(|digest| set.contains(&digest));
             let is_ours = name.len() == 64 || name.starts_with(TEMPORARY);
-            let metadata = child.metadata().map_err(StoreError::file(child.path()))?;
-            let modified = metadata.modified().map_err(StoreError::file(child.path()))?;
-            let age = SystemTime::now().duration_since(modified).unwrap_or_default();
-            if is_known || !is_ours || age < grace {
+            if is_in(named) || !is_ours {
                 continue;
             }
-            match fs::remove_file(child.path()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::File { path: child.path(), source: error });
-                }
-                _ => {}
+            if is_in(&spared.used) {
+                collected.used_blobs += 1;
+                // One that has gone meanwhile has no size.
+                collected.used_bytes += child.metadata().map_or(0, |metadata| metadata.len());
+            } else if let Removal::Removed(bytes) = remove_old(&child.path(), spared.since)? {
+                collected.blobs += 1;
+                collected.bytes += bytes;
             }
-            collected.blobs += 1;
-            collected.bytes += metadata.len();
         }
         Ok(collected)
+    }
+}
+
+/// What became of a blob that nobody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    /// It had so many bytes.
+    Removed(u64),
+    /// It was used lately, so somebody may be about to need it.
+    Young,
+    /// It was not there.
+    Absent,
+}
+
+/// Removes a file that was not written or used since then. Who wants to use it asks under the lock of the store, which the
+/// caller has ([`BlobSink::kept`]): nobody can do so between the look at its time and its end.
+fn remove_old(path: &Path, since: SystemTime) -> Result<Removal, StoreError> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Absent),
+        other => other.map_err(StoreError::file(path))?,
+    };
+    if metadata.modified().map_err(StoreError::file(path))? >= since {
+        return Ok(Removal::Young);
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Removal::Absent),
+        other => other.map(|()| Removal::Removed(metadata.len())).map_err(StoreError::file(path)),
     }
 }
 

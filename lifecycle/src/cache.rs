@@ -21,7 +21,7 @@ use crate::directory::{MappedDirectory, Owner};
 use crate::restore::ExtractError;
 pub use directory::DirectoryCache;
 pub use image::ImageCache;
-pub use tree::{CollectedCaches, LockedCache, TreeCache, Trust, collect};
+pub use tree::{CollectedCaches, LockedCache, PublishedBlobs, TreeCache, Trust, collect, published_blobs};
 
 /// Why a cache could not be read or written. A build goes on without it.
 #[derive(Debug, thiserror::Error)]

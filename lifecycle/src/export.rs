@@ -42,8 +42,8 @@ use longshore_cnb::toml_file::{self, TomlFileError};
 use longshore_image::convert::ConvertError;
 use longshore_image::layer::{LayerError, Ownership};
 use longshore_image::{
-    BlobSink, Image, ImageStore, InvalidReference, LayerFormats, Manifest, ManifestChoice, Platform,
-    Reference, StatIndex, StoreError, Timestamp,
+    BlobSink, Descriptor, Image, ImageStore, InvalidReference, LayerFormats, Manifest, ManifestChoice,
+    Platform, Reference, StatIndex, StoreError, Timestamp,
 };
 
 use crate::ExitCode;
@@ -104,10 +104,8 @@ pub struct ExportInput<'a> {
     pub run_images: Arc<dyn ImageStore>,
     /// How images are identified there.
     pub identify: Identify,
-    /// Where blobs of new layers lie until they are in the store, or the store's own directory.
+    /// Where blobs of new layers are written, and where those of earlier builds may be.
     pub sink: BlobSink,
-    /// Another directory that may have blobs of earlier builds.
-    pub kept_blobs: Option<BlobSink>,
     /// Where the tars of cached layers are written with them, as their cache wants: [`crate::cache::Cache::tars`].
     pub tars: Option<&'a Path>,
     /// What the layers were at the last build, opened after the buildpacks have ended; all are read when `None`.
@@ -128,6 +126,8 @@ pub struct ExportOutput {
     pub report: Report,
     /// The manifest of the app image.
     pub manifest: Manifest,
+    /// The layers of the app image in all its formats, without those that are the run image's as they are.
+    pub layers: Vec<Descriptor>,
     /// How many layers were taken from the previous image, without the run image's.
     pub reused_layers: usize,
     /// How many layers are new.
@@ -138,6 +138,7 @@ pub struct ExportOutput {
     pub layer_digests: LayerDigests,
 }
 
+use assemble::Published;
 pub use made::LayerDigests;
 use made::Place;
 
@@ -331,7 +332,7 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     let parts =
         Parts { base: &base, previous: previous.as_ref(), made: &made, ahead, config: config.to_bytes() };
     tracing::info!("Saving {}...", input.images[0]);
-    let manifest = match assemble::publish(input, &names, &parts, form) {
+    let Published { manifest, layers } = match assemble::publish(input, &names, &parts, form) {
         Err(ExportError::Store { source, reference, .. })
             if form.may_fall_back && source.is_rejected_manifest() =>
         {
@@ -354,6 +355,7 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     Ok(ExportOutput {
         report: Report { build_bom, image: report(input, &manifest, &config) },
         manifest,
+        layers,
         reused_layers,
         added_layers: made.len() - reused_layers,
         unread_layers: made.iter().filter(|layer| layer.is_unread).count(),

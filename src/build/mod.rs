@@ -8,10 +8,11 @@ mod failure;
 mod modules;
 mod names;
 mod phases;
+mod published;
 mod request;
 mod work_directory;
 
 pub(crate) use failure::lifecycle_code;
 pub(crate) use phases::build;
 pub(crate) use request::{BuildRequest, NetworkAccess, Volume};
-pub(crate) use work_directory::clear_abandoned;
+pub(crate) use work_directory::{clear_abandoned, oldest_running};

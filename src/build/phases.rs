@@ -14,7 +14,7 @@ use longshore_cnb::lifecycle_metadata::RunImageNames;
 use longshore_cnb::run::Run;
 use longshore_cnb::toml_file;
 use longshore_image::layer::{Ownership, ParentOwnership};
-use longshore_image::{BlobSink, ImageStore, LocalStore, Platform, Reference, StatIndex};
+use longshore_image::{ImageStore, LocalStore, Platform, Reference, StatIndex};
 use longshore_lifecycle::analyze::{AnalyzeInput, analyze};
 use longshore_lifecycle::cache::{LockedCache, TreeCache, Trust};
 use longshore_lifecycle::export::{
@@ -29,7 +29,7 @@ use super::detection::{Detected, Detection};
 use super::modules::{self, Selection, Wanted};
 use super::request::{BuildRequest, BuiltImage};
 use super::work_directory::WorkDirectory;
-use super::{app, names};
+use super::{app, names, published};
 use crate::builder::BuilderImage;
 use crate::directories::Directories;
 use crate::images::{FoundImage, Images, Places, Remembered};
@@ -85,7 +85,6 @@ pub(crate) fn build(
         ownership,
         launcher: programs::launcher(directories)?,
         local: Arc::clone(images.local()),
-        sink: if request.publish { BlobSink::scratch(work.blobs()) } else { images.local().sink() },
         work: &work,
     };
     build.run(&found, directories)
@@ -146,7 +145,6 @@ struct Build<'a> {
     /// Where the stat index of the app is.
     index: PathBuf,
     launcher: PathBuf,
-    sink: BlobSink,
     local: Arc<LocalStore>,
     work: &'a WorkDirectory,
 }
@@ -171,10 +169,20 @@ impl Build<'_> {
         )?;
         timed("BUILDING", || container.run("builder", &self.work.layers()))?;
         let index = StatIndex::open(&self.index, self.request.is_paranoid);
-        let exported = timed("EXPORTING", || self.export(&group, &analyzed, &index))?;
+        let exported = timed("EXPORTING", || self.export(&group, &analyzed, &index));
+        // Also when it failed: what was made then need not be made again.
         if let Err(error) = index.save() {
             tracing::warn!("the next build reads all layers: {:#}", anyhow::Error::new(error));
         }
+        if self.request.publish {
+            let pushed = exported.as_ref().ok().map(|exported| exported.layers.as_slice());
+            if let Err(error) =
+                published::settle(&self.cache, &self.local, directories, pushed, index.blobs())
+            {
+                tracing::warn!("the blobs of earlier builds stay in the local store: {error:#}");
+            }
+        }
+        let exported = exported?;
         // Before the cache takes directories away.
         let reported = self.write_reports(&exported);
         self.export_cache(&group, &exported.layer_digests);
@@ -279,8 +287,7 @@ impl Build<'_> {
             target: Arc::clone(&self.target),
             run_images: Arc::clone(&self.run_image_store),
             identify: Identify::ByDigest,
-            sink: self.sink.clone(),
-            kept_blobs: self.request.publish.then(|| self.local.sink()),
+            sink: self.local.sink(),
             tars: None,
             index: Some(index),
         })?;

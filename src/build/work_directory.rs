@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fs::{File, Permissions};
+use std::fs::{File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::Context;
 use longshore_cnb::order::{OrderGroup, OrderToml};
@@ -60,7 +61,7 @@ impl WorkDirectory {
         lock.try_lock().context("cannot lock the work directory")?;
         let work = Self { directory: Some(directory), path, _lock: lock };
         fs_err::write(work.join(CACHE), cache.directory().as_os_str().as_bytes())?;
-        for name in ["workspace", "layers", "detected", "root", "scratch", "scripts", "blobs"] {
+        for name in ["workspace", "layers", "detected", "root", "scratch", "scripts"] {
             fs_err::create_dir(work.join(name))?;
             fs_err::set_permissions(work.join(name), Permissions::from_mode(0o755))?;
         }
@@ -96,11 +97,6 @@ impl WorkDirectory {
     /// Where buildpacks made of scripts are.
     pub(crate) fn scripts(&self) -> PathBuf {
         self.join("scripts")
-    }
-
-    /// Where new blobs are until they are pushed.
-    pub(crate) fn blobs(&self) -> PathBuf {
-        self.join("blobs")
     }
 
     fn join(&self, name: &str) -> PathBuf {
@@ -195,6 +191,27 @@ pub(crate) fn clear_abandoned(parent: &Path) -> anyhow::Result<()> {
     };
     abandoned.into_iter().for_each(|build| build.clear(None));
     Ok(())
+}
+
+/// When the build began that has run for longest of those below `parent`; `None` when none runs.
+///
+/// # Errors
+/// When the directory cannot be read, or builds cannot be kept from beginning meanwhile.
+pub(crate) fn oldest_running(parent: &Path) -> anyhow::Result<Option<SystemTime>> {
+    if !parent.is_dir() {
+        return Ok(None);
+    }
+    let _lock = lock_parent(parent)?;
+    let mut oldest: Option<SystemTime> = None;
+    for child in fs_err::read_dir(parent)? {
+        // One that ends at this moment is none that runs.
+        let Ok(lock) = File::open(child?.path().join(LOCK)) else { continue };
+        if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
+            let begun = lock.metadata()?.modified()?;
+            oldest = Some(oldest.map_or(begun, |oldest| oldest.min(begun)));
+        }
+    }
+    Ok(oldest)
 }
 
 /// Lets each work directory begin in another part of the disk, where the file system knows that flag (ext4's `T`).
@@ -307,6 +324,28 @@ mod tests {
         let path = first.layers();
         drop(first);
         assert!(!path.exists() && second.layers().is_dir());
+    }
+
+    #[test]
+    fn the_build_that_runs_for_longest_is_found() {
+        let parent = tempfile::tempdir().unwrap();
+        let builds = parent.path().join("builds");
+        assert_eq!(oldest_running(&builds).unwrap(), None);
+        let cache = LockedCache::wait(parent.path().join("cache"), "app").unwrap();
+        let works = [1, 2, 3].map(|_| WorkDirectory::new(&builds, &cache).unwrap());
+        let hours = |hours: u64| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(hours * 3600);
+        for (work, begun) in works.iter().zip([5, 4, 6]) {
+            let lock = File::options().write(true).open(work.path.join(LOCK)).unwrap();
+            lock.set_modified(hours(begun)).unwrap();
+        }
+        let abandoned = builds.join("build-abandoned");
+        fs_err::create_dir(&abandoned).unwrap();
+        fs_err::write(abandoned.join(LOCK), "").unwrap();
+        let lock = File::options().write(true).open(abandoned.join(LOCK)).unwrap();
+        lock.set_modified(hours(1)).unwrap();
+        assert_eq!(oldest_running(&builds).unwrap(), Some(hours(4)));
+        drop(works);
+        assert_eq!(oldest_running(&builds).unwrap(), None);
     }
 
     /// A build of a large app took ten seconds more when it began soon after another had ended.

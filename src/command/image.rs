@@ -21,9 +21,7 @@ use crate::images::Images;
 use crate::output;
 use crate::rootfs::clear_abandoned_layers;
 use crate::settings::Settings;
-
-/// Blobs that were written lately may belong to a build that has not named its image yet.
-const GRACE: Duration = Duration::from_secs(3600);
+use crate::spared::{GRACE, spared};
 
 /// What to do with images.
 #[derive(Debug, Subcommand)]
@@ -88,7 +86,7 @@ pub(crate) fn run(command: ImageCommand) -> anyhow::Result<()> {
     let policy = settings.pull_policy.unwrap_or_default();
     match command {
         ImageCommand::Ls => list(&images),
-        ImageCommand::Rm { names } => remove(&images, &names),
+        ImageCommand::Rm { names } => remove(&images, &directories, &names),
         ImageCommand::Tag { image, names } => {
             for name in names {
                 images.local().tag(&image, &name)?;
@@ -104,8 +102,9 @@ pub(crate) fn run(command: ImageCommand) -> anyhow::Result<()> {
         ImageCommand::Attach(arguments) => artifact::attach(&images, &arguments),
         ImageCommand::Referrers(arguments) => artifact::referrers(&images, &arguments),
         ImageCommand::Prune(arguments) => {
-            prune(&images, GRACE)?;
-            prune_caches(&directories, &arguments)
+            // Blobs that only these caches needed go with them.
+            prune_caches(&directories, &arguments)?;
+            prune(&images, &directories)
         }
     }
 }
@@ -144,20 +143,24 @@ fn bytes(size: u64) -> String {
     }
 }
 
-fn remove(images: &Images, names: &[Reference]) -> anyhow::Result<()> {
+fn remove(images: &Images, directories: &Directories, names: &[Reference]) -> anyhow::Result<()> {
     for name in names {
         if !images.local().remove(name)? {
             bail!("there is no image `{}` in the local store", name.familiar());
         }
         tracing::info!("Removed {}", output::symbol(name.familiar()));
     }
-    prune(images, GRACE)
+    prune(images, directories)
 }
 
-fn prune(images: &Images, grace: Duration) -> anyhow::Result<()> {
-    let collected = images.local().collect(grace)?;
+fn prune(images: &Images, directories: &Directories) -> anyhow::Result<()> {
+    let collected = images.local().collect(&spared(directories, None)?)?;
     if collected.blobs > 0 {
         tracing::info!("Freed {} of {} blobs", bytes(collected.bytes), collected.blobs);
+    }
+    if collected.used_blobs > 0 {
+        let (size, count) = (bytes(collected.used_bytes), collected.used_blobs);
+        tracing::info!("Kept {size} of {count} blobs for the next builds of pushed images");
     }
     Ok(())
 }

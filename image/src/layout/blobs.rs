@@ -30,7 +30,7 @@ impl Layout {
         Err(StoreError::SizeMismatch { place, digest, expected, actual })
     }
 
-    pub(super) fn reader(&self, image: &str, blob: &Descriptor) -> Result<VerifiedReader<File>, StoreError> {
+    pub(crate) fn reader(&self, image: &str, blob: &Descriptor) -> Result<VerifiedReader<File>, StoreError> {
         let path = self.blob_path(blob.digest);
         let file = self.open_file(image, blob)?;
         let inode = file.metadata().map_err(StoreError::file(&path))?.ino();
@@ -132,7 +132,9 @@ impl Layout {
 fn remove_damaged(path: &Path, inode: u64) {
     if fs::symlink_metadata(path).is_ok_and(|found| found.ino() == inode) {
         match fs::remove_file(path) {
-            Ok(()) => tracing::warn!("removed {}, which is damaged: pull its image again", path.display()),
+            Ok(()) => {
+                tracing::warn!("removed {}, which is damaged: pull or build its image again", path.display());
+            }
             Err(error) => tracing::warn!("{} is damaged, and cannot be removed: {error}", path.display()),
         }
     }

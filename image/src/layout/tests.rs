@@ -1,10 +1,12 @@
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::LocalStore;
+use crate::local_store::Collected;
 use crate::test_images::{put, reference, text_of};
+use crate::{LocalStore, Spared};
 
 #[test]
 fn names_are_put_moved_and_removed() {
@@ -29,13 +31,81 @@ fn names_are_put_moved_and_removed() {
 fn a_collection_keeps_what_is_named_or_recent() {
     let directory = tempfile::tempdir().unwrap();
     let store = LocalStore::open(directory.path()).unwrap();
-    put(&store, "app", "one");
+    let one = put(&store, "app", "one");
     put(&store, "app", "two");
-    assert_eq!(store.collect(Duration::from_secs(3600)).unwrap().blobs, 0);
-    let collected = store.collect(Duration::ZERO).unwrap();
-    assert_eq!(collected.blobs, 3);
+    let lately = Spared { used: BTreeSet::new(), since: SystemTime::now() - Duration::from_secs(3600) };
+    assert_eq!(store.collect(&lately).unwrap(), Collected::default());
+    let layer = one.as_image().unwrap().layers[0].clone();
+    let used = Spared { used: BTreeSet::from([layer.digest]), since: SystemTime::now() };
+    let collected = store.collect(&used).unwrap();
+    assert_eq!((collected.blobs, collected.used_blobs, collected.used_bytes), (2, 1, layer.size));
     assert!(collected.bytes > 0);
+    let collected = store.collect(&Spared { used: BTreeSet::new(), ..used }).unwrap();
+    assert_eq!((collected.blobs, collected.bytes, collected.used_blobs), (1, layer.size, 0));
     assert_eq!(text_of(&store, "app").as_deref(), Some("two"));
+}
+
+#[test]
+fn of_the_blobs_that_a_build_gives_up_those_go_that_nobody_needs() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    let named = put(&store, "app", "named").as_image().unwrap().layers[0].digest;
+    let sink = store.sink();
+    let write = |text: &str| {
+        let digest = Digest::of(text.as_bytes());
+        fs::write(sink.path(digest), text).unwrap();
+        digest
+    };
+    let [used, old, other] = ["used", "old", "not asked for"].map(write);
+    let since = SystemTime::now() - Duration::from_secs(60);
+    for digest in [named, used, old, other] {
+        File::options()
+            .write(true)
+            .open(sink.path(digest))
+            .unwrap()
+            .set_modified(since - Duration::from_secs(1))
+            .unwrap();
+    }
+    let young = write("young");
+    let gone = Digest::of(b"gone");
+    // Of a process that was killed, and of one that lives.
+    fs::write(sink.directory().join(".longshore-killed"), "half").unwrap();
+    let living = blob_file::temporary(sink.directory()).unwrap();
+    let spared = Spared { used: BTreeSet::from([used]), since };
+    let given_up = BTreeSet::from([named, used, old, young, gone]);
+    assert_eq!(store.remove_blobs(&given_up, &spared).unwrap(), BTreeSet::from([young]));
+    let is_there = [named, used, old, other, young].map(|digest| sink.path(digest).exists());
+    assert_eq!(is_there, [true, true, false, true, true]);
+    assert!(!sink.directory().join(".longshore-killed").exists() && living.path().exists());
+    // One that is asked for is used, so that it stays from then on.
+    assert!(sink.kept(other, "not asked for".len() as u64).is_some());
+    assert_eq!(store.remove_blobs(&BTreeSet::from([other]), &spared).unwrap(), BTreeSet::from([other]));
+}
+
+/// A collection looked at a blob, which a build then took for one that it need not make, and removed it.
+#[test]
+fn nobody_is_given_a_blob_while_blobs_are_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(directory.path()).unwrap();
+    let digest = Digest::of(b"blob");
+    fs::write(store.sink().path(digest), "blob").unwrap();
+    let (asks, asked) = std::sync::mpsc::channel();
+    let given = std::thread::scope(|scope| {
+        let mut asking = None;
+        let update = store.layout().update(|_| {
+            let sink = store.sink();
+            asking = Some(scope.spawn(move || {
+                asks.send(()).unwrap();
+                sink.kept(digest, 4)
+            }));
+            asked.recv().unwrap();
+            fs::remove_file(store.sink().path(digest)).unwrap();
+            Ok(false)
+        });
+        update.unwrap();
+        asking.unwrap().join().unwrap()
+    });
+    assert_eq!(given, None);
 }
 
 #[test]

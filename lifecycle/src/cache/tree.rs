@@ -5,6 +5,7 @@
 //! <cache>/lock          held by a build from before restore to its end
 //! <cache>/cache.json    the metadata, and a fingerprint of each directory (`document`)
 //! <cache>/layers/<DiffID>-<fingerprint>/
+//! <cache>/published.json  blobs in the local store (`published`)
 //! ```
 //!
 //! A directory is trusted when the attributes of all its files are those of before, which no write leaves as they were
@@ -20,6 +21,7 @@
 mod collect;
 mod document;
 mod lock;
+mod published;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -42,6 +44,7 @@ use crate::restore::{self, ExtractError};
 pub use collect::{CollectedCaches, collect};
 use document::{Document, Tree};
 use lock::Lock;
+pub use published::{PublishedBlobs, published_blobs};
 use update::TreeUpdate;
 
 /// Whether the attributes of a cached directory are enough to trust it.
@@ -110,11 +113,19 @@ impl LockedCache {
         &self.directory
     }
 
-    /// Forgets everything.
+    /// Forgets everything. Blobs in the local store are given up.
     ///
     /// # Errors
-    /// When something cannot be removed.
+    /// When something cannot be removed, or what is to be removed cannot be noted.
     pub fn clear(&self) -> Result<(), CacheError> {
+        let blobs = PublishedBlobs::read(&self.directory)?;
+        if !blobs.used.is_empty() {
+            blobs.given_up().write(&self.directory)?;
+        }
+        self.remove_layers()
+    }
+
+    fn remove_layers(&self) -> Result<(), CacheError> {
         Document::remove(&self.directory)?;
         *self.document() = Document::default();
         self.remove_rubbish()
@@ -231,6 +242,28 @@ impl TreeCache {
     #[must_use]
     pub fn restored(&self) -> BTreeSet<PathBuf> {
         self.restored_trees().values().map(|tree| self.layers.host.join(&tree.path)).collect()
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.cache.directory
+    }
+
+    /// The blobs that builds with this cache have put into the local store.
+    ///
+    /// # Errors
+    /// When the list cannot be read.
+    pub fn published(&self) -> Result<PublishedBlobs, CacheError> {
+        PublishedBlobs::read(&self.cache.directory)
+    }
+
+    /// Notes the blobs that builds with this cache have put into the local store.
+    ///
+    /// # Errors
+    /// When the list cannot be written; it is then what it was.
+    pub fn set_published(&self, blobs: &PublishedBlobs) -> Result<(), CacheError> {
+        blobs.write(&self.cache.directory)
     }
 
     fn restored_trees(&self) -> MutexGuard<'_, BTreeMap<DiffId, Tree>> {

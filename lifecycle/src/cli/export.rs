@@ -138,7 +138,6 @@ fn export_app(
         run_images: Arc::clone(&connection.store),
         identify: connection.identify.clone(),
         sink: sink(names, connection, scratch),
-        kept_blobs: None,
         tars,
         index,
     })

@@ -39,6 +39,15 @@ struct Part {
 struct Variant {
     manifest: Manifest,
     uploads: Vec<Upload>,
+    /// The layers that are not the run image's as they are.
+    layers: Vec<Descriptor>,
+}
+
+/// The app image as it is where it was to be.
+pub(super) struct Published {
+    pub(super) manifest: Manifest,
+    /// The layers that are not the run image's as they are, in all formats.
+    pub(super) layers: Vec<Descriptor>,
 }
 
 /// Makes the manifest, or the two and their index, and publishes everything under all names.
@@ -47,13 +56,13 @@ pub(super) fn publish(
     names: &[Reference],
     parts: &Parts<'_>,
     form: Form,
-) -> Result<Manifest, ExportError> {
+) -> Result<Published, ExportError> {
     let previous = parts.previous.map(|(reference, image)| (reference, image));
     let sink = &names.first().map_or_else(|| input.sink.clone(), |name| input.sink(name));
     let layers = parts.list(input, form.existing, form.existing)?;
     let first = variant(input, (parts, layers), previous, form.family, sink)?;
     if form.layers != LayerFormats::Dual {
-        let Variant { manifest, uploads } = first;
+        let Variant { manifest, uploads, layers } = first;
         let publication = Publication {
             root: &manifest,
             children: &[],
@@ -62,7 +71,7 @@ pub(super) fn publish(
             is_new: is_new(parts.previous, &manifest),
         };
         publish::publish(&input.target, names, &publication)?;
-        return Ok(manifest);
+        return Ok(Published { manifest, layers });
     }
     // The run image's layers stay as they are: a manifest may have both formats, and they need not be pulled.
     let layers = parts.list(input, Compression::Kept, Compression::All(LayerFormat::TarZstd))?;
@@ -76,12 +85,13 @@ pub(super) fn publish(
     let mut uploads = first.uploads;
     let new = second.uploads.into_iter();
     uploads.extend(new.filter(|upload| upload.is_new_to(&children[0])));
+    let layers = first.layers.into_iter().chain(second.layers).collect();
     publish::publish(
         &input.target,
         names,
         &Publication { root: &index, children: &children, uploads: &uploads, known: None, is_new: false },
     )?;
-    Ok(index)
+    Ok(Published { manifest: index, layers })
 }
 
 /// Whether the image is certainly another than the previous one. An index may have been found by one of its images.
@@ -141,7 +151,13 @@ fn variant(
         .map(|part| convert(input, part, previous, family, sink))
         .collect::<Result<_, _>>()?;
     let (config, config_upload) = Upload::config(all.config.clone(), family);
-    let descriptors = parts.iter().map(|part| part.layer.descriptor.clone()).collect();
+    let descriptors: Vec<_> = parts.iter().map(|part| part.layer.descriptor.clone()).collect();
+    let of_base = all.base.layers().len();
+    let is_own = |position: usize, part: &Part| {
+        position >= of_base || matches!(part.layer.source, BlobSource::File(_))
+    };
+    let layers = parts.iter().enumerate().filter(|(position, part)| is_own(*position, part));
+    let layers = layers.map(|(_, part)| part.layer.descriptor.clone()).collect();
     let manifest = Manifest::image(ImageManifest::new(family, config, descriptors));
     // What the previous image has is there in its repository, and need not be asked for.
     let uploads = parts.into_iter().map(|part| {
@@ -151,7 +167,7 @@ fn variant(
             _ => all.ahead.mark(upload),
         }
     });
-    Ok(Variant { manifest, uploads: uploads.chain([config_upload]).collect() })
+    Ok(Variant { manifest, uploads: uploads.chain([config_upload]).collect(), layers })
 }
 
 fn convert(

@@ -157,8 +157,7 @@ impl Maker<'_> {
             return Some(Found { digest, descriptor, blob: Blob::Previous, is_unread: false, tar: None });
         }
         let (blob, size) = self.input.index?.blob(name, digest.diff_id, self.format)?;
-        let mut sinks = std::iter::once(&self.input.sink).chain(&self.input.kept_blobs);
-        let path = sinks.find_map(|sink| sink.kept(blob, size))?;
+        let path = self.input.sink.kept(blob, size)?;
         let descriptor = Descriptor::new(MediaType::Layer(self.family, self.format), blob, size);
         Some(Found { digest, descriptor, blob: Blob::File(path), is_unread: false, tar: None })
     }

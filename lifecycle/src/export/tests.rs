@@ -132,7 +132,6 @@ impl Fixture {
             run_images: store,
             identify: Identify::ByDigest,
             sink: self.store.sink(),
-            kept_blobs: None,
             tars: None,
             index: None,
         }

@@ -17,7 +17,7 @@ pub struct DockerRegistry {
     server: Server,
     port: u16,
     // Dropped after the server.
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl DockerRegistry {
@@ -78,7 +78,7 @@ impl DockerRegistry {
         let listens = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
         let answers = || if tls.is_empty() { http::get_once(port, "/v2/").is_ok() } else { listens() };
         server.wait_until(Duration::from_secs(30), answers);
-        Self { server, port, _directory: directory }
+        Self { server, port, directory }
     }
 
     /// `127.0.0.1:PORT`.
@@ -104,6 +104,14 @@ impl DockerRegistry {
     pub fn requests(&self, text: &str) -> Vec<String> {
         let log = self.server.log();
         log.lines().filter(|line| line.contains("HTTP/1") && line.contains(text)).map(str::to_owned).collect()
+    }
+
+    /// Loses all that it has, as one does whose disk was replaced.
+    ///
+    /// # Panics
+    /// When its folder cannot be removed.
+    pub fn empty(&self) {
+        std::fs::remove_dir_all(self.directory.path().join("storage")).expect("the registry's storage");
     }
 
     /// Ends the server, for tests of a registry that is gone.

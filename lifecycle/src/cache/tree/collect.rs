@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::CacheError;
 use super::super::files::remove_tree;
-use super::LockedCache;
+use super::{LockedCache, PublishedBlobs};
 
 /// What a collection removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct CollectedCaches {
 }
 
 /// Removes the caches in `bucket` that were not used for `age`, and then those that were not used for longest, until all
-/// that are left have no more than `size` bytes. Caches that are in use stay.
+/// that are left have no more than `size` bytes, with what the local store keeps for them. Caches that are in use stay.
 ///
 /// # Errors
 /// When a cache cannot be read or removed.
@@ -29,11 +29,12 @@ pub fn collect(bucket: &Path, age: Duration, size: u64) -> Result<CollectedCache
     let (mut kept, mut collected) = (0_u64, CollectedCaches::default());
     for cache in caches {
         let idle = SystemTime::now().duration_since(cache.used).unwrap_or_default();
-        if idle < age && kept.saturating_add(cache.bytes) <= size {
-            kept += cache.bytes;
+        let all = kept.saturating_add(cache.bytes).saturating_add(cache.blobs);
+        if idle < age && all <= size {
+            kept = all;
             continue;
         }
-        cache.cache.clear()?;
+        cache.cache.remove_layers()?;
         remove_tree(&cache.cache.directory)?;
         tracing::debug!("removed the cache of `{}`", cache.cache.image);
         collected.caches += 1;
@@ -46,6 +47,8 @@ struct Unused {
     cache: LockedCache,
     used: SystemTime,
     bytes: u64,
+    /// The size of its blobs in the local store in bytes; a blob of several caches counts for each.
+    blobs: u64,
 }
 
 fn unused(bucket: &Path) -> Result<Vec<Unused>, CacheError> {
@@ -63,7 +66,8 @@ fn unused(bucket: &Path) -> Result<Vec<Unused>, CacheError> {
         let Ok(used) = used else { continue };
         let Some(cache) = LockedCache::open_unused(&path)? else { continue };
         let bytes = cache.document().trees.iter().map(|tree| tree.fingerprint.bytes).sum();
-        caches.push(Unused { cache, used, bytes });
+        let blobs = PublishedBlobs::read(&path)?.bytes();
+        caches.push(Unused { cache, used, bytes, blobs });
     }
     Ok(caches)
 }

@@ -353,6 +353,19 @@ fn a_link_in_the_layers_directory_is_not_followed() {
 }
 
 #[test]
+fn a_cleared_cache_gives_up_its_blobs_in_the_store() {
+    let machine = Machine::new();
+    let digest = longshore_image::Digest::of(b"blob");
+    let blobs = PublishedBlobs { used: BTreeMap::from([(digest, 7)]), left: BTreeSet::new() };
+    machine.begin("first").cache.set_published(&blobs).unwrap();
+    let build = machine.begin("second");
+    assert_eq!(build.cache.published().unwrap(), blobs);
+    build.cache.cache.clear().unwrap();
+    let given_up = PublishedBlobs { used: BTreeMap::new(), left: BTreeSet::from([digest]) };
+    assert_eq!(build.cache.published().unwrap(), given_up);
+}
+
+#[test]
 fn caches_are_collected_by_age_and_size() {
     let machine = Machine::new();
     let bucket = machine.0.path().join("bucket");
@@ -384,6 +397,11 @@ fn caches_are_collected_by_age_and_size() {
     assert_eq!(names(), ["in-use", "newest", "older"]);
     assert_eq!(collect(&bucket, seconds(9000), 15).unwrap().caches, 1);
     assert_eq!(names(), ["in-use", "newest"]);
+    // What the local store keeps for a cache counts, and is freed by the store.
+    let used = BTreeMap::from([(longshore_image::Digest::of(b"blob"), 6)]);
+    PublishedBlobs { used, left: BTreeSet::new() }.write(&bucket.join("newest")).unwrap();
+    assert_eq!(collect(&bucket, seconds(9000), 16).unwrap(), CollectedCaches::default());
+    assert_eq!(collect(&bucket, seconds(9000), 15).unwrap(), CollectedCaches { caches: 1, bytes: 10 });
     drop(in_use);
     assert_eq!(collect(&machine.0.path().join("missing"), seconds(0), 0).unwrap().caches, 0);
 }
