@@ -203,7 +203,7 @@ struct Place;
 impl Place {
     fn take() -> Option<Self> {
         let take = |awaited| (awaited < MOST_AWAITED).then_some(awaited + 1);
-        AWAITED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(|_| Self)
+        AWAITED.try_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(|_| Self)
     }
 }
 
