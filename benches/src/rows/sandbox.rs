@@ -54,6 +54,8 @@ pub(super) fn start_true(folder: &Path) -> anyhow::Result<()> {
     let mut manifest = blob(folder, &layout.index()["manifests"][0])?;
     let mut config = blob(folder, &manifest["config"])?;
     config["config"]["Entrypoint"] = json!(["/bin/true"]);
+    // The app's folder has the modes of this machine in the image: below /root its user may not enter it.
+    config["config"]["WorkingDir"] = json!("/");
     manifest["config"] =
         layout.blob("application/vnd.oci.image.config.v1+json", &serde_json::to_vec(&config)?);
     let descriptor =
