@@ -40,18 +40,27 @@ fn main() -> anyhow::Result<ExitCode> {
     let wanted = rows::wanted(&options.rows)?;
     let bench = Bench::new(options)?;
     println!("{}", bench.machine.describe());
+    let mut failed = Vec::new();
     for row in wanted {
         let report = rows::run(row, &bench);
         print!("{}", report.for_terminal());
         bench.keep(&report)?;
+        if report.failure.is_some() {
+            failed.push(row.id);
+        }
     }
     if bench.options.quick {
         println!("These were quick runs on little data: no row is judged by them.");
+    } else {
+        document::write(&bench)?;
+        println!("Written to {}", bench.options.document().display());
+    }
+    if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    document::write(&bench)?;
-    println!("Written to {}", bench.options.document().display());
-    Ok(ExitCode::SUCCESS)
+    // A row that does not reach what it must is a finding; one that could not run is none.
+    println!("These rows failed: {}", failed.join(", "));
+    Ok(ExitCode::FAILURE)
 }
 
 /// Starts the program again with the temporary folder in the scratch folder: servers and programs keep their data there.

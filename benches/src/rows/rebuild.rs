@@ -246,7 +246,7 @@ pub(super) fn delta(bench: &Bench, findings: &mut Findings) -> anyhow::Result<()
     let file = first_file(&app)?;
     let sent = || registry.line.passed().sent;
     // A build that makes deltas notes what is in the app for the next one.
-    build.command(&app, &image, &["--publish", "--app-layer", "delta"]).status()?;
+    quietly(&mut build.command(&app, &image, &["--publish", "--app-layer", "delta"]))?;
     let cold = sent();
     let mut round = 0;
     let mut start = cold;
