@@ -122,6 +122,18 @@ fn an_error_of_an_early_stage_is_not_forgotten() {
     machine.build(&[]).success().says("building go");
 }
 
+/// What the user names around the order, too.
+#[test]
+fn what_all_groups_have_is_in_every_stage() {
+    let machine = machine(&["go"]);
+    let look = ShellBuildpack::new("test/look", "ls /cnb/buildpacks").detect("echo looking first");
+    look.write(&machine.environment.path("look"));
+    let built = machine.build(&["--verbose", "--pre-buildpack", "look"]).success();
+    assert_eq!(runs(&built, "looking first"), 1, "{}", built.stdout);
+    assert_eq!(fetched(&machine), ["java", "go", "web", "jvm", "dist"].into_iter().collect());
+    built.says("group 2 of 3").says("building go").says("test_dist").does_not_say("test_gem");
+}
+
 /// As without stages: that a builder is broken must not depend on the app.
 #[test]
 fn an_order_with_a_buildpack_of_an_unknown_api_is_refused_whichever_group_would_pass() {

@@ -18,6 +18,8 @@ use crate::{output, programs};
 
 /// Where this program is in the sandbox. It is called by the name of a phase.
 const PROGRAM: &str = "/cnb/longshore/lifecycle";
+/// Tells the detector in which stage it is: how many groups there are layers for. A builder has no say in that.
+pub(super) const DETECT_GROUPS: &str = "CNB_DETECT_GROUPS";
 /// Where Debian, and most others, keep the certificates that programs trust.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -133,7 +135,7 @@ impl BuildContainer<'_> {
         };
         set("HOME", self.user.home.clone().into());
         set("HOSTNAME", hostname.into());
-        for (name, value) in self.config.env() {
+        for (name, value) in self.config.env().into_iter().filter(|(name, _)| name != DETECT_GROUPS) {
             set(&name, value.into());
         }
         set("CNB_PLATFORM_API", self.platform_api.into());

@@ -14,7 +14,7 @@ use longshore_image::LocalStore;
 use longshore_lifecycle::ExitCode;
 use longshore_sandbox::IdMapping;
 
-use super::container::BuildContainer;
+use super::container::{BuildContainer, DETECT_GROUPS};
 use super::failure::PhaseFailed;
 use super::modules::Selection;
 use super::phases::timed;
@@ -27,8 +27,6 @@ use crate::rootfs::{RootFilesystems, Syncing};
 
 /// The program that detects.
 const DETECTOR: &str = "detector";
-/// Tells the detector in which stage it is: how many groups there are layers for.
-const GROUPS: &str = "CNB_DETECT_GROUPS";
 
 /// What detection runs on.
 pub(crate) struct Detection<'a> {
@@ -86,7 +84,7 @@ impl<'a> Detection<'a> {
             loop {
                 let variable = match extent {
                     Extent::Whole => None,
-                    Extent::Stage(groups) => Some((GROUPS, groups.to_string())),
+                    Extent::Stage(groups) => Some((DETECT_GROUPS, groups.to_string())),
                 };
                 let code = container.run_with(DETECTOR, &self.work.detected(), variable, &mut hidden)?;
                 let next = match self.after(&needs, extent, code) {
