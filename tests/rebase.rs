@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use longshore_test_support::layout::Layout;
+use longshore_test_support::process::{Signal, send};
 use longshore_test_support::registry::Fault;
 use longshore_test_support::tiny::{RUN_IMAGE, TinyBuilder, web_app, web_buildpack};
 use longshore_test_support::{DockerRegistry, FaultyRegistry, Outcome, TestEnvironment, skopeo};
@@ -287,8 +288,7 @@ fn an_interrupted_rebase_leaves_every_name_old_or_new() {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     output.read_line(&mut line).unwrap();
     assert!(line.starts_with("[1/6]"), "{line}");
-    let interrupt = Command::new("/bin/kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(interrupt.success());
+    send(&child, Signal::SIGINT).unwrap();
     // It may have been done before; that is right too.
     child.wait().unwrap();
     let between = APPS.map(digest);

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use longshore_test_support::TestEnvironment;
+use longshore_test_support::process::{Signal, send};
 use longshore_test_support::tiny::{TinyBuilder, web_buildpack};
 
 use crate::LONGSHORE;
@@ -135,8 +136,7 @@ fn signals_reach_the_app() {
             .unwrap();
         std::thread::sleep(Duration::from_millis(700));
         let start = Instant::now();
-        let pid = child.id().to_string();
-        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        send(&child, Signal::SIGTERM).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(5));
         assert!(start.elapsed() < Duration::from_secs(2));
     }

@@ -86,8 +86,11 @@ impl Dockerd {
 impl Drop for Dockerd {
     fn drop(&mut self) {
         self.server.stop();
-        // The daemon leaves this mounted, and then its folder could not be removed.
-        let _ = Command::new("umount").arg(self.directory.path().join("exec/netns/default")).output();
+        // The daemon leaves these mounted, and then its folder could not be removed: the second where what is mounted at
+        // `/` is a folder or a subvolume of a file system.
+        for mounted in ["exec/netns/default", "data"] {
+            let _ = Command::new("umount").arg(self.directory.path().join(mounted)).output();
+        }
     }
 }
 

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+pub use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
 /// What a program left behind.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -107,6 +110,16 @@ pub fn require_tool(path: &str, package: &str) {
     );
 }
 
+/// Sends a signal to a process that has not been waited for. There may be no program `kill`: Debian has it in a package that
+/// a small system does without.
+///
+/// # Errors
+/// When the process may not be sent signals.
+pub fn send(process: &Child, signal: Signal) -> std::io::Result<()> {
+    let id = i32::try_from(process.id()).map_err(std::io::Error::other)?;
+    Ok(nix::sys::signal::kill(Pid::from_raw(id), signal)?)
+}
+
 /// A server that runs until it is dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -163,10 +176,9 @@ impl Server {
         if let Ok(Some(_)) = self.child.try_wait() {
             return;
         }
-        // By id, and with the program and not a function of libc, which would need unsafe code.
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let was_asked = send(&self.child, Signal::SIGTERM).is_ok();
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(10) {
+        while was_asked && start.elapsed() < Duration::from_secs(10) {
             if let Ok(Some(_)) = self.child.try_wait() {
                 return;
             }
