@@ -70,20 +70,46 @@ pub(crate) fn read(
     path: &Path,
     buffer: &mut Vec<u8>,
 ) -> Result<(Option<Folder>, Vec<Name>), LayerError> {
+    let mut names = Vec::new();
+    let directory = visit(parent, path, buffer, |name, is_directory| {
+        names.push(Name { name: OsString::from_vec(name.to_vec()), is_directory });
+    })?;
+    names.sort_unstable();
+    Ok((Folder::keep(directory), names))
+}
+
+/// How many names the directory `path` has, and those of the directories in it, sorted by bytes.
+pub(crate) fn directories(path: &Path, buffer: &mut Vec<u8>) -> Result<(usize, Vec<OsString>), LayerError> {
+    let mut count = 0;
+    let mut names = Vec::new();
+    visit(None, path, buffer, |name, is_directory| {
+        count += 1;
+        if is_directory {
+            names.push(OsString::from_vec(name.to_vec()));
+        }
+    })?;
+    names.sort_unstable();
+    Ok((count, names))
+}
+
+/// Opens a directory, and gives each name in it to `each`, and whether it is a directory's.
+fn visit(
+    parent: Option<&Folder>,
+    path: &Path,
+    buffer: &mut Vec<u8>,
+    mut each: impl FnMut(&[u8], bool),
+) -> Result<OwnedFd, LayerError> {
     let (at, name) = place(parent, path);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let failed = |errno: rustix::io::Errno| LayerError::read(path)(errno.into());
     let directory = rustix::fs::openat(at, name, flags, Mode::empty()).map_err(failed)?;
-    let mut names = Vec::new();
     let mut entries = RawDir::new(&directory, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            let is_directory = entry.file_type() == FileType::Directory;
-            names.push(Name { name: OsString::from_vec(name.to_vec()), is_directory });
+            each(name, entry.file_type() == FileType::Directory);
         }
     }
-    names.sort_unstable();
-    Ok((Folder::keep(directory), names))
+    Ok(directory)
 }

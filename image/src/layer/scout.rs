@@ -4,6 +4,7 @@
 //! read was not in the cache, and those in it are not either: scouts read these, and what is in these, before the walk comes
 //! there. On a warm cache no scout ever starts.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
@@ -20,8 +21,9 @@ const SCOUTS: usize = 8;
 /// How many directories wait to be read. Others are left to the walk.
 const MOST_WAITING: usize = 64 << 10;
 
-fn is_slow(began: Instant, names: &[Name]) -> bool {
-    let in_cache = SLOW + SLOW_NAME * u32::try_from(names.len()).unwrap_or(u32::MAX);
+/// Whether a directory of so many names was not in the cache when its reading began.
+fn is_slow(began: Instant, names: usize) -> bool {
+    let in_cache = SLOW + SLOW_NAME * u32::try_from(names).unwrap_or(u32::MAX);
     began.elapsed() >= in_cache
 }
 
@@ -63,7 +65,11 @@ impl Scouts {
         path: &Path,
         names: &[Name],
     ) {
-        if !is_slow(began, names) || !self.send(path, names) {
+        if !is_slow(began, names.len()) {
+            return;
+        }
+        let directories = names.iter().filter(|name| name.is_directory);
+        if !self.send(path, directories.map(|directory| directory.name.as_os_str())) {
             return;
         }
         let mut state = self.locked();
@@ -74,10 +80,9 @@ impl Scouts {
         }
     }
 
-    /// Has the directories in `path` read; whether there are any.
-    fn send(&self, path: &Path, names: &[Name]) -> bool {
-        let directories = names.iter().rev().filter(|name| name.is_directory);
-        let paths: Vec<PathBuf> = directories.map(|name| path.join(&name.name)).collect();
+    /// Has the directories in `path` read that are named so, in the order of the walk; whether there are any.
+    fn send<'a>(&self, path: &Path, names: impl DoubleEndedIterator<Item = &'a OsStr>) -> bool {
+        let paths: Vec<PathBuf> = names.rev().map(|name| path.join(name)).collect();
         let any = !paths.is_empty();
         let mut state = self.locked();
         if any && state.waiting.len() < MOST_WAITING {
@@ -92,9 +97,9 @@ impl Scouts {
         while let Some(path) = self.next() {
             let began = Instant::now();
             // What is wrong with it is reported when the walk comes there.
-            let Ok((_, names)) = folder::read(None, &path, &mut buffer) else { continue };
-            if is_slow(began, &names) {
-                self.send(&path, &names);
+            let Ok((count, directories)) = folder::directories(&path, &mut buffer) else { continue };
+            if is_slow(began, count) {
+                self.send(&path, directories.iter().map(OsString::as_os_str));
             }
         }
     }
@@ -122,16 +127,20 @@ mod tests {
         names.iter().map(name).collect()
     }
 
+    fn send(scouts: &Scouts, path: &str, names: &[&str]) -> bool {
+        scouts.send(Path::new(path), names.iter().map(OsStr::new))
+    }
+
     #[test]
     fn directories_are_read_in_the_order_of_the_walk() {
         let scouts = Scouts::default();
-        assert!(!scouts.send(Path::new("/w"), &names(&[("file", false)])));
-        assert!(scouts.send(Path::new("/w"), &names(&[("a", true), ("b", false), ("c", true)])));
+        assert!(!send(&scouts, "/w", &[]));
+        assert!(send(&scouts, "/w", &["a", "c"]));
         assert_eq!(scouts.next(), Some("/w/a".into()));
-        assert!(scouts.send(Path::new("/w/a"), &names(&[("x", true)])));
+        assert!(send(&scouts, "/w/a", &["x"]));
         assert_eq!(scouts.next(), Some("/w/a/x".into()));
         assert_eq!(scouts.next(), Some("/w/c".into()));
-        assert!(scouts.send(Path::new("/w/c"), &names(&[("y", true)])));
+        assert!(send(&scouts, "/w/c", &["y"]));
         drop(scouts.ends());
         assert_eq!(scouts.next(), None, "what the walk is done with is not read any more");
     }
