@@ -64,7 +64,10 @@ pub(super) fn pull(bench: &Bench, findings: &mut Findings) -> anyhow::Result<()>
     });
     let [ours, peer] = in_turn(bench, [ours, peer])?;
     findings.series(&ours).series(&peer);
-    findings.note("Longshore unpacks layers while it downloads them, and keeps no blobs.");
+    findings.note(
+        "Longshore unpacks layers while it downloads them, and keeps no blobs. ext4 without a journal steps over inodes \
+         that were removed in the last minutes, here by the row before: whoever has to do so takes seconds longer.",
+    );
     throw_away(&unpacked, &trash)?;
     throw_away(&target, &trash)?;
     remove(&trash)
