@@ -5,9 +5,9 @@
 set -eu
 
 # To build and to make base images.
-BUILD="ca-certificates curl debian-archive-keyring gcc libc6-dev mmdebstrap uidmap"
+BUILD="autoconf automake ca-certificates curl debian-archive-keyring gcc libc6-dev libtool make mmdebstrap nasm uidmap"
 # The other side of the end-to-end tests: registries, clients, runtimes.
-TEST="apache2-utils binutils busybox-static containerd docker-registry docker.io mount openssl passwd podman python3 python3-venv runc skopeo util-linux zstd"
+TEST="apache2-utils binutils busybox-static containerd docker-registry docker.io mount openssl passwd podman python3 python3-venv qemu-user runc skopeo util-linux zstd"
 # libFuzzer is written in C++.
 FUZZ="g++"
 # The peers of the benchmark, and what watches Longshore in it.

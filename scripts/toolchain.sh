@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that a Rust toolchain is there that is new enough.
+# Makes sure that a Rust toolchain is there that is new enough, and a directory that everything can be built in.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -19,3 +19,10 @@ if [ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1)" != "$wanted" ];
     echo "Rust $wanted or newer is needed, found $found. With rustup: rustup update stable" >&2
     exit 1
 fi
+case $PWD in
+    *[[:space:]]*)
+        echo "ISA-L, which compresses gzip, cannot be built in a path with blanks: $PWD" >&2
+        echo "Clone the repository to a path without them." >&2
+        exit 1
+        ;;
+esac

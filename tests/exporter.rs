@@ -27,6 +27,25 @@ pub(crate) struct Way {
     threads: Option<u32>,
     /// Nothing that the stat index says is believed.
     paranoid: bool,
+    /// On an emulated processor of this model, by QEMU's name.
+    model: Option<&'static str>,
+}
+
+impl Way {
+    /// What starts a program so.
+    fn command(self, program: &Path) -> Command {
+        let mut words = Vec::new();
+        if let Some(count) = self.processors {
+            words.extend(["taskset".into(), "-c".into(), processors(count)]);
+        }
+        if let Some(model) = self.model {
+            words.extend(["qemu-x86_64".into(), "-cpu".into(), model.into()]);
+        }
+        words.push(program.display().to_string());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command
+    }
 }
 
 /// What buildpacks left, and a registry with the run image.
@@ -96,15 +115,7 @@ impl Machine {
     }
 
     fn phase(&self, phase: &str, way: Way, arguments: &[&str]) -> Command {
-        let program = self.path("phases").join(phase);
-        let mut command = match way.processors {
-            Some(count) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", &processors(count)]).arg(program);
-                command
-            }
-            None => Command::new(program),
-        };
+        let mut command = way.command(&self.path("phases").join(phase));
         let owner = self.path("layers").metadata().unwrap();
         for (name, value) in self.environment.command().get_envs() {
             command.env(name, value.unwrap_or_default());
@@ -201,7 +212,7 @@ fn one_digest(format: &'static str) {
     let machine = Machine::new(format);
     let mut digests = Vec::new();
     for (processors, threads) in [(1, 1), (1, 7), (2, 7), (4, 1)] {
-        let way = Way { processors: Some(processors), threads: Some(threads), paranoid: false };
+        let way = Way { processors: Some(processors), threads: Some(threads), ..Way::default() };
         let name = format!("app-{processors}-{threads}");
         let (image, cache) = (format!("{name}:1"), format!("caches/{name}"));
         let mut note = |what, digest| digests.push((digest, what, way));
@@ -230,6 +241,45 @@ fn neither_processors_nor_threads_nor_what_is_known_change_an_image_of_zstd() {
 #[test]
 fn neither_processors_nor_threads_nor_what_is_known_change_an_image_of_gzip() {
     one_digest("tar+gzip");
+}
+
+/// The digest and the configuration of an image made on each of these models of processors, in the order of their names.
+#[cfg(target_arch = "x86_64")]
+fn on_models(format: &'static str, models: &[Option<&'static str>]) -> Vec<(String, serde_json::Value)> {
+    let machine = Machine::new(format);
+    let build = |model: &Option<&'static str>| {
+        let (way, name) = (Way { model: *model, ..Way::default() }, model.unwrap_or("native"));
+        let name = format!("app-{}", name.to_lowercase());
+        // The image is read on the machine as it is: what an emulated processor decides is the bytes of layers.
+        machine.analyze(&format!("{name}:1"), Way::default());
+        machine.export(&format!("{name}:1"), &format!("caches/{name}"), way);
+        let configuration =
+            skopeo::manifest(&format!("docker://{}", machine.name(&format!("{name}:1"))))["config"].clone();
+        (machine.digest(&format!("{name}:1")), configuration)
+    };
+    models.iter().map(build).collect()
+}
+
+/// Compressors choose their code by what the processor can do: SSE 4.2, AVX, AVX2, AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_model_of_the_processor_does_not_change_an_image() {
+    for format in ["tar+gzip", "tar+zstd"] {
+        let images = on_models(format, &[None, Some("Nehalem"), Some("SandyBridge"), Some("Haswell")]);
+        assert!(images.iter().all(|image| *image == images[0]), "{format}: {images:#?}");
+    }
+}
+
+/// The one exception of docs/guide.md. What identifies the image stays the same: its configuration, with the DiffIDs.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn without_sse_4_2_only_the_compressed_bytes_of_gzip_are_others() {
+    let images = on_models("tar+gzip", &[Some("Nehalem"), Some("kvm64"), Some("Conroe")]);
+    assert_ne!(images[0].0, images[1].0);
+    assert_eq!(images[1].0, images[2].0);
+    assert!(images.iter().all(|image| image.1 == images[0].1), "{images:#?}");
+    let images = on_models("tar+zstd", &[Some("Nehalem"), Some("kvm64")]);
+    assert_eq!(images[0], images[1]);
 }
 
 /// An export that changes nothing asks what it has to compare, and then whether the name is that image already.

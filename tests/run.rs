@@ -157,8 +157,22 @@ fn the_doctor_finds_this_machine_well() {
             .longshore(&["doctor"])
             .success()
             .says("ok   sandbox")
+            .says("ok   processor")
             .says("Builds work on this machine.");
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_doctor_says_what_an_old_processor_means() {
+    let environment = TestEnvironment::new(LONGSHORE);
+    let command = environment.command();
+    let mut emulated = std::process::Command::new("qemu-x86_64");
+    emulated.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    emulated.args(["-cpu", "kvm64", LONGSHORE, "doctor"]);
+    longshore_test_support::Outcome::of(&mut emulated)
+        .says("it lacks SSE 4.2, so gzip layers get other digests than elsewhere")
+        .says("--layer-format tar+zstd");
 }
 
 /// Row 57 of the fault table: user namespaces that a setting forbids. The setting is that of a namespace around the

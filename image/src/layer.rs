@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 
 pub use app_tree::{AppChange, AppRecord, AppTree};
 pub(crate) use compress::codec;
+pub use compress::gzip_bytes_are_common;
 pub use entry::{Content, Device, Entry, EntryKind, Ownership, ParentOwnership};
 pub use error::LayerError;
 use pipeline::{Feed, Outcome};

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use longshore_image::layer;
 use longshore_sandbox::{Probe, probe};
 
 use crate::directories::Directories;
@@ -15,12 +16,23 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     for probe in &report.probes {
         anstream::println!("{}", describe(probe));
     }
+    anstream::println!("{}", describe_processor(layer::gzip_bytes_are_common()));
     if report.is_usable() {
         anstream::println!("\nBuilds work on this machine.");
         Ok(ExitCode::SUCCESS)
     } else {
         anstream::println!("\nBuilds do not work on this machine; inspect, rebase and copying images do.");
         Ok(ExitCode::FAILURE)
+    }
+}
+
+/// What the processor means for digests.
+fn describe_processor(common: bool) -> &'static str {
+    if common {
+        "  ok   processor: gzip layers get the same digests as elsewhere"
+    } else {
+        "  no   processor: it lacks SSE 4.2, so gzip layers get other digests than elsewhere; images work all the same\n         \
+         Give a virtual machine a newer processor model, or build with --layer-format tar+zstd"
     }
 }
 
