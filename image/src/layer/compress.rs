@@ -173,6 +173,7 @@ mod tests {
     }
 
     /// The members of these inputs as made at `depth` places of the stack, 64 KiB apart, each of which has to be `expected`.
+    #[expect(clippy::large_stack_arrays, reason = "it moves down the stack")]
     fn at_depths(depth: usize, inputs: &[Vec<u8>], expected: &[Vec<u8>]) {
         let pad = [0_u8; 0x1_0000];
         std::hint::black_box(&pad);
