@@ -17,7 +17,7 @@ use crate::registry::Registry;
 const PLATFORM_API: &str = "0.13";
 const BUILDPACK_API: &str = "0.10";
 /// The host of images in layouts.
-const LAYOUT_HOST: &str = "bench.example";
+pub(crate) const LAYOUT_HOST: &str = "bench.example";
 
 /// How layers are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,8 +107,7 @@ impl<'a> App<'a> {
     /// Puts images into layouts, where the run image is written now, and analyzes.
     pub(crate) fn use_layouts(&mut self) -> anyhow::Result<()> {
         self.host = None;
-        let layout = Layout::open(&self.layouts().join(LAYOUT_HOST).join("run/latest"));
-        tiny::TinyBuilder::new(Vec::new()).write_run_image(&layout, "run");
+        write_run_image(&self.layouts());
         self.analyze("app")
     }
 
@@ -141,8 +140,7 @@ impl<'a> App<'a> {
 
     /// The analyzer.
     pub(crate) fn analyzer(&self, image: &str) -> anyhow::Result<Command> {
-        let run = format!("[[images]]\nimage = \"{}\"\n", self.image("run"));
-        fs_err::write(self.folder.join("run.toml"), run)?;
+        write_run_toml(&self.folder, &self.image("run"))?;
         let mut command = self.program(&self.bench.phase("analyzer"));
         command.arg(self.image(image));
         Ok(command)
@@ -163,20 +161,36 @@ impl<'a> App<'a> {
     }
 
     fn program(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        let path = |name: &str| self.folder.join(name);
-        command.arg("-layers").arg(&self.layers).arg("-analyzed").arg(path("analyzed.toml"));
-        command.arg("-run").arg(path("run.toml"));
-        // Whoever runs this, so that nothing has to be given away.
-        let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
-        command.args(["-uid", &user.to_string(), "-gid", &group.to_string()]);
+        let mut command = lifecycle(program, &self.folder, &self.layers);
+        command.arg("-analyzed").arg(self.folder.join("analyzed.toml"));
         if self.host.is_none() {
             command.arg("-layout").arg("-layout-dir").arg(self.layouts());
         }
-        command.env("CNB_PLATFORM_API", PLATFORM_API).env("CNB_EXPERIMENTAL_MODE", "warn");
-        command.env("CNB_REGISTRY_AUTH", "{}").env("CNB_NO_COLOR", "true");
         command
     }
+}
+
+/// A program of a lifecycle that has its `run.toml` in `folder`.
+pub(crate) fn lifecycle(program: &Path, folder: &Path, layers: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("-layers").arg(layers).arg("-run").arg(folder.join("run.toml"));
+    // Whoever runs this, so that nothing has to be given away.
+    let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
+    command.args(["-uid", &user.to_string(), "-gid", &group.to_string()]);
+    command.env("CNB_PLATFORM_API", PLATFORM_API).env("CNB_EXPERIMENTAL_MODE", "warn");
+    command.env("CNB_REGISTRY_AUTH", "{}").env("CNB_NO_COLOR", "true");
+    command
+}
+
+/// Writes the `run.toml` of this run image.
+pub(crate) fn write_run_toml(folder: &Path, image: &str) -> anyhow::Result<()> {
+    Ok(fs_err::write(folder.join("run.toml"), format!("[[images]]\nimage = \"{image}\"\n"))?)
+}
+
+/// Writes the run image `LAYOUT_HOST/run` into a directory of layouts.
+pub(crate) fn write_run_image(layouts: &Path) {
+    let layout = Layout::open(&layouts.join(LAYOUT_HOST).join("run/latest"));
+    tiny::TinyBuilder::new(Vec::new()).write_run_image(&layout, "run");
 }
 
 /// Pushes a run image of busybox with these layers on top.

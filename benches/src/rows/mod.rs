@@ -2,6 +2,7 @@
 
 mod build;
 mod export;
+mod lifecycle;
 mod peers;
 mod rebase;
 mod rebuild;
@@ -51,6 +52,7 @@ pub(crate) const ALL: &[Row] = &[
     row("build", "whole `build` of the Node fixture, warm", build::run),
     row("sandbox", "start of a sandbox", sandbox::run),
     row("peers", "other programs on the npm tree", peers::run),
+    row("lifecycle", "the reference lifecycle on the npm tree", lifecycle::run),
 ];
 
 /// The rows of these names, or all.

@@ -1,4 +1,4 @@
-//! Other programs that make an image layer of the npm tree, for information, and the reference lifecycle where it is given.
+//! Other programs that make an image layer of the npm tree, for information.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,8 +9,7 @@ use crate::app::{App, Caching, Format};
 use crate::bench::{Bench, remove, shell};
 use crate::contest::{Contender, in_turn};
 use crate::registry::Registry;
-use crate::report::{Check, Findings};
-use crate::series::Series;
+use crate::report::Findings;
 
 pub(super) fn run(bench: &Bench, findings: &mut Findings) -> anyhow::Result<()> {
     let mut app = App::new(bench, "app", &bench.npm()?, Caching::No)?;
@@ -39,19 +38,6 @@ pub(super) fn run(bench: &Bench, findings: &mut Findings) -> anyhow::Result<()> 
     } else {
         findings.note("`docker push` was left out: a Docker daemon needs root.");
     }
-    let Some(lifecycle) = &bench.options.lifecycle else {
-        findings.note("The reference lifecycle was not given (`--lifecycle DIRECTORY`).");
-        return Ok(());
-    };
-    let exporter = std::path::absolute(lifecycle)?.join("exporter");
-    let reference = Contender::new("the reference's `exporter`, gzip", || {
-        remove(&app.layout("app"))?;
-        Ok(app.exporter(&exporter, "app", Format::Gzip))
-    });
-    let [ours, reference]: [Series; 2] =
-        in_turn(bench, [ours(Format::Gzip, "Longshore's `exporter`, gzip"), reference])?;
-    findings.series(&reference);
-    findings.check(Check::ratio("wall", &ours, &reference, 0.2));
     Ok(())
 }
 
