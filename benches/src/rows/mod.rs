@@ -51,8 +51,9 @@ pub(crate) const ALL: &[Row] = &[
     row("round-trips", "50 ms round trips, rebuild and rebase", round_trips::run),
     row("build", "whole `build` of the Node fixture, warm", build::run),
     row("sandbox", "start of a sandbox", sandbox::run),
-    row("peers", "other programs on the npm tree", peers::run),
+    // Before the row that removes a daemon's copies of the tree: see `Creation::new_container`.
     row("lifecycle", "the reference lifecycle on the npm tree", lifecycle::run),
+    row("peers", "other programs on the npm tree", peers::run),
 ];
 
 /// The rows of these names, or all.
