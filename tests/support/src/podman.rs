@@ -8,13 +8,16 @@ use tempfile::TempDir;
 
 use crate::process::{Outcome, Server, require_tool};
 
-/// Settings that work in a machine without systemd, and with limits that no capability is needed for.
+/// Settings that work in a machine without systemd, and with limits that no capability is needed for. Locks are files of the
+/// storage: those in shared memory belong to all storages of a machine, and are used up by storages that are removed with
+/// their volumes ("exceeded num_locks").
 const CONTAINERS_CONF: &str = "[containers]
 default_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]
 
 [engine]
 cgroup_manager = \"cgroupfs\"
 events_logger = \"file\"
+lock_type = \"file\"
 runtime = \"runc\"
 ";
 
@@ -67,7 +70,9 @@ impl Podman {
             .arg("--root")
             .arg(path("root"))
             .arg("--runroot")
-            .arg(path("run"));
+            .arg(path("run"))
+            .arg("--tmpdir")
+            .arg(path("tmp"));
         command
     }
 
