@@ -1,4 +1,4 @@
-//! Compression of one chunk, the same for the same bytes wherever and whenever it runs.
+//! Compression of one chunk, the same for the same bytes whenever it runs; for gzip, on all processors with SSE 4.2.
 //!
 //! Every chunk is a complete zstd frame or gzip member. Both formats allow their concatenation (RFC 8878, section 3.1;
 //! RFC 1952, section 2.2), and clients read it.
@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// The members of these inputs as made at `depth` places of the stack, 64 KiB apart, each of which has to be `expected`.
+    /// The members of these inputs as made here and at `depth` places further down the stack, 64 KiB apart: `expected` each time.
     #[expect(clippy::large_stack_arrays, reason = "it moves down the stack")]
     fn at_depths(depth: usize, inputs: &[Vec<u8>], expected: &[Vec<u8>]) {
         let pad = [0_u8; 0x1_0000];

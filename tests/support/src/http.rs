@@ -108,8 +108,6 @@ pub fn get(port: u16, path: &str, limit: Duration) -> String {
 mod tests {
     use super::*;
 
-    /// Two test processes with neighbouring ids were given the same port, and one test used the other's registry: images
-    /// of the one then seemed to change between two builds, and its registry to end.
     /// Test processes with neighbouring ids were given the same port, and one's test used the other's registry: its images
     /// seemed to change between two builds, or the registry to end.
     #[test]
