@@ -49,6 +49,7 @@ use longshore_image::{
 use crate::ExitCode;
 use crate::directory::{LayersDirectoryError, MalformedLayer, MappedDirectory};
 use crate::image_identifier::Identify;
+use ahead::Take;
 pub use app::{AppLayer, InvalidAppLayer};
 use assemble::Parts;
 use base::Base;
@@ -325,7 +326,9 @@ pub fn export(input: &ExportInput<'_>) -> Result<ExportOutput, ExportError> {
     let planned = plan::plan(input, &build, image, app_layers)?;
     let first = names.first().ok_or(ExportError::NoImage)?;
     let sink = input.sink(first);
-    let make = || layers::make(input, planned.layers, image, form.family, form.layers.first(), &sink);
+    let format = form.layers.first();
+    let make =
+        |take: &Take<'_>| layers::make(input, planned.layers, image, (form.family, format), &sink, take);
     let (made, ahead) = ahead::while_making(input, (&base, image), form, first, make)?;
     let made: Vec<_> = extension_layers.into_iter().chain(made).collect();
     let config = config::make(input, (&base, base_config), &build, planned.stores, &made, &entrypoint)?;

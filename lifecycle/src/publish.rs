@@ -1,8 +1,10 @@
 //! Puts an image where it goes: blobs and configuration, then the manifest, and only then its names.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::iter;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use longshore_image::convert::ImageLayer;
@@ -134,25 +136,38 @@ pub(crate) fn publish(
     }
 }
 
-/// Puts blobs into the repository of `name` before it is known what else its image needs; the digests of those that are
-/// there then. What fails here is left to [`publish`], which says why. Once `is_over`, no more are begun.
+/// Puts blobs into the repository of `name` as they come, before it is known what else its image needs; the digests of
+/// those that are there then. What fails here is left to [`publish`], which says why. Once `is_over`, no more are begun.
 pub(crate) fn ahead(
     target: &Arc<dyn ImageStore>,
     name: &Reference,
-    uploads: &[Upload],
+    uploads: Receiver<Upload>,
     is_over: &AtomicBool,
 ) -> HashSet<Digest> {
+    let there = Mutex::new(HashSet::new());
     let put = |upload: &Upload| {
         if is_over.load(Ordering::Relaxed) {
-            return None;
+            return;
         }
-        let written = write(target, name, None, upload).inspect_err(|error| {
-            tracing::debug!("{} of '{}' is tried again: {}", error.action, error.reference, error.source);
-            is_over.store(true, Ordering::Relaxed);
-        });
-        written.ok().map(|()| upload.descriptor.digest)
+        match write(target, name, None, upload) {
+            Ok(()) => {
+                there.lock().unwrap_or_else(PoisonError::into_inner).insert(upload.digest());
+            }
+            Err(error) => {
+                tracing::debug!("{} of '{}' is tried again: {}", error.action, error.reference, error.source);
+                is_over.store(true, Ordering::Relaxed);
+            }
+        }
     };
-    with_connections(|| uploads.par_iter().filter_map(put).collect())
+    // Where nothing comes, no threads are needed.
+    if let Ok(first) = uploads.recv() {
+        let uploads = iter::once(first).chain(uploads);
+        let put = &put;
+        with_connections(|| {
+            rayon::scope(|scope| uploads.for_each(|upload| scope.spawn(move |_| put(&upload))));
+        });
+    }
+    there.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a blob is where a name needs it.

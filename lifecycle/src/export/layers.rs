@@ -7,23 +7,25 @@ use longshore_image::stat_index::Finding;
 use longshore_image::{BlobSink, Descriptor, DiffId, Image, LayerFormat, ManifestFormat, MediaType};
 use rayon::prelude::*;
 
+use super::ahead::Take;
 use super::made::{Blob, Made};
 use super::plan::{Content, Planned, Role};
 use super::{ExportError, ExportInput};
 use crate::directory::MappedDirectory;
 use crate::image_layers;
 
-/// Makes all layers, in order.
+/// Makes all layers, in order, and tells `take` of each as soon as it is there.
 pub(super) fn make(
     input: &ExportInput<'_>,
     planned: Vec<Planned>,
     previous: Option<&Image>,
-    family: ManifestFormat,
-    format: LayerFormat,
+    (family, format): (ManifestFormat, LayerFormat),
     sink: &BlobSink,
+    take: &Take<'_>,
 ) -> Result<Vec<Made>, ExportError> {
     let maker = Maker { input, previous, family, format, sink };
-    let made: Vec<Made> = planned.into_par_iter().map(|layer| maker.make(layer)).collect::<Result<_, _>>()?;
+    let make = |layer| maker.make(layer).inspect(take);
+    let made: Vec<Made> = planned.into_par_iter().map(make).collect::<Result<_, _>>()?;
     log(&made);
     Ok(made)
 }
