@@ -1,8 +1,8 @@
 //! Layers: from a directory or entries to a tar, its DiffID and its blob, in one pass over the bytes.
 //!
 //! ```text
-//! walk -> read ahead -> tar -> fixed chunks -> DiffID
-//!                                          \-> compressors -> in order: digest, blob file
+//! walk -> plan of the tar in fixed chunks -> read ahead into them -> DiffID
+//!                                                               \-> compressors -> in order: digest, blob file
 //! ```
 //!
 //! The tar is byte for byte what the reference lifecycle writes, so that layers of both have the same DiffIDs. Chunks are
@@ -21,6 +21,7 @@ mod memory;
 mod open_file;
 mod pattern;
 mod pipeline;
+mod plan;
 mod scout;
 mod sink;
 mod slices;
@@ -174,8 +175,27 @@ pub fn digest(source: &LayerSource) -> Result<LayerDigest, LayerError> {
 /// # Errors
 /// As [`digest`].
 pub fn read(source: &LayerSource) -> Result<(LayerDigest, Option<Fingerprint>), LayerError> {
-    let Outcome { digest, fingerprint, .. } = pipeline::run(Feed::Source(source), None, None)?;
+    let Outcome { digest, fingerprint, .. } = patiently(|| pipeline::run(Feed::Source(source), None, None))?;
     Ok((digest, fingerprint))
+}
+
+/// How often a layer is begun whose files change meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Makes a layer once more when its files have changed meanwhile.
+fn patiently<T>(mut make: impl FnMut() -> Result<T, LayerError>) -> Result<T, LayerError> {
+    for _ in 1..ATTEMPTS {
+        match make() {
+            Err(LayerError::Changed { path }) => {
+                tracing::debug!(
+                    "`{}` has changed while it was read: its layer is begun again",
+                    path.display()
+                );
+            }
+            other => return other,
+        }
+    }
+    make()
 }
 
 /// Makes a layer and writes its blob into `sink`. The media type is of the family of the image's manifest.
@@ -189,7 +209,7 @@ pub fn build(
     family: ManifestFormat,
     sink: &BlobSink,
 ) -> Result<Layer, LayerError> {
-    write(Feed::Source(source), format, family, sink, None).map(|(layer, _)| layer)
+    build_with_tar(source, format, family, sink, None).map(|(layer, _)| layer)
 }
 
 /// As [`build`], and in the same pass writes the tar into a file in the directory `tars`, if there is one. When that fails, the layer is made all the
@@ -204,7 +224,7 @@ pub fn build_with_tar(
     sink: &BlobSink,
     tars: Option<&Path>,
 ) -> Result<(Layer, Option<TarCopy>), LayerError> {
-    write(Feed::Source(source), format, family, sink, tars)
+    patiently(|| write(Feed::Source(source), format, family, sink, tars))
 }
 
 /// Makes the blob of a layer whose uncompressed tar is read from somewhere else; its bytes become the layer as they are.

@@ -6,7 +6,8 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::compress;
 use super::error::LayerError;
-use super::memory::{Chunk, Output};
+use super::load::Loaded;
+use super::memory::{CHUNK, Chunk, Output};
 use super::pipeline::{Slot, stopped};
 use crate::LayerFormat;
 
@@ -18,6 +19,8 @@ pub(super) struct Cutter {
     compress: Option<Compress>,
     /// The one that is being filled, once there is something to fill it with.
     chunk: Option<Chunk>,
+    /// What follows what was handed on, once a chunk was loaded that has more or fewer bytes than were planned.
+    rest: Vec<u8>,
 }
 
 /// How chunks are compressed, and where the places of the results go, in the order of the tar.
@@ -28,43 +31,73 @@ pub(super) struct Compress {
 
 impl Cutter {
     pub(super) fn new(hash: Sender<Arc<Chunk>>, compress: Option<Compress>) -> Self {
-        Self { hash, compress, chunk: None }
+        Self { hash, compress, chunk: None, rest: Vec::new() }
+    }
+
+    /// Hands on a chunk of which all is there. What does not fit where it was planned is cut anew: where a tar is cut
+    /// depends on nothing but its bytes.
+    pub(super) fn pass(&mut self, loaded: Loaded) -> Result<()> {
+        let mut chunk = match loaded {
+            Loaded::AsPlanned(chunk) if self.rest.is_empty() => return self.hand_on(chunk),
+            Loaded::AsPlanned(chunk) => {
+                self.rest.extend_from_slice(&chunk);
+                chunk
+            }
+            Loaded::Otherwise { bytes, chunk } => {
+                self.rest.extend(bytes);
+                chunk
+            }
+        };
+        if self.rest.len() < CHUNK {
+            return Ok(());
+        }
+        chunk.clear();
+        chunk.append(&self.rest);
+        self.rest.drain(..CHUNK);
+        self.hand_on(chunk)
     }
 
     pub(super) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let chunk = self.chunk.get_or_insert_with(Chunk::take);
-            let taken = bytes.len().min(chunk.room());
-            chunk.extend_from_slice(&bytes[..taken]);
+            let taken = self.chunk.get_or_insert_with(Chunk::take).append(bytes);
             bytes = &bytes[taken..];
             self.flush_full()?;
         }
         Ok(())
     }
 
-    /// Appends `size` bytes; `read` appends as many as it is told straight to the chunk.
+    /// Appends `size` bytes; `read` fills as many as it is given.
     pub(super) fn fill(
         &mut self,
         mut size: u64,
-        mut read: impl FnMut(&mut Vec<u8>, u64) -> Result<()>,
+        mut read: impl FnMut(&mut [u8]) -> Result<()>,
     ) -> Result<()> {
         while size > 0 {
             let chunk = self.chunk.get_or_insert_with(Chunk::take);
-            let taken = size.min(chunk.room() as u64);
-            read(chunk, taken)?;
-            size -= taken;
+            let place = chunk.extend(usize::try_from(size).unwrap_or(CHUNK));
+            size -= place.len() as u64;
+            read(&mut chunk[place])?;
             self.flush_full()?;
         }
         Ok(())
     }
 
     fn flush_full(&mut self) -> Result<()> {
-        if self.chunk.as_ref().is_some_and(|chunk| chunk.room() == 0) { self.flush() } else { Ok(()) }
+        match self.chunk.take_if(|chunk| chunk.room() == 0) {
+            Some(chunk) => self.hand_on(chunk),
+            None => Ok(()),
+        }
     }
 
     /// Hands on what there is.
-    pub(super) fn flush(&mut self) -> Result<()> {
-        let Some(chunk) = self.chunk.take().map(Arc::new) else { return Ok(()) };
+    pub(super) fn finish(mut self) -> Result<()> {
+        let rest = std::mem::take(&mut self.rest);
+        self.append(&rest)?;
+        self.chunk.take().map_or(Ok(()), |chunk| self.hand_on(chunk))
+    }
+
+    fn hand_on(&self, chunk: Chunk) -> Result<()> {
+        let chunk = Arc::new(chunk);
         self.hash.send(Arc::clone(&chunk)).map_err(stopped)?;
         match &self.compress {
             Some(compress) => compress.send(chunk),

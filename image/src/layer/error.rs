@@ -56,6 +56,9 @@ pub enum LayerError {
     /// The codec failed.
     #[error("cannot compress the layer")]
     Compress(#[source] io::Error),
+    /// A thread of the pipeline could not be started.
+    #[error("cannot start a thread for the layer; there may be a limit to how many there are")]
+    Thread(#[source] io::Error),
     /// A thread of the pipeline stopped without saying why.
     #[error("the layer was not finished: a thread stopped")]
     Stopped,

@@ -1,200 +1,193 @@
-//! Reads files ahead of the tar, with a few threads: on a cold page cache waiting for the disk costs more than anything
-//! else, and small files cost a round trip each.
+//! Reads files into the chunks that they go into, ahead of the tar, with a few threads: on a cold page cache waiting for the
+//! disk costs more than anything else, and small files cost a round trip each.
 //!
-//! Each batch is gone through twice. The first time whatever is in the page cache is taken, and of whatever is not the kernel
-//! only begins to read (`preadv2` with `RWF_NOWAIT`); the second time what has come is taken. So a thread waits for a batch
-//! rather than for each file, and the disk always has many requests to choose from.
+//! The pieces of a chunk are read in groups, each of which is gone through twice. The first time whatever is in the page
+//! cache is taken, and of whatever is not the kernel only begins to read (`preadv2` with `RWF_NOWAIT`); the second time what
+//! has come is taken. So a thread waits for a group rather than for each file, and the disk always has many requests to
+//! choose from.
 
 use std::fs::File;
 use std::io::IoSliceMut;
-use std::ops::Range;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
-use rustix::io::ReadWriteFlags;
+use rustix::fs::Advice;
+use rustix::io::{Errno, ReadWriteFlags};
 
-use super::entry::{Content, Entry, EntryKind};
+use super::entry::{Content, EntryKind};
 use super::error::LayerError;
-use super::memory;
+use super::header;
+use super::memory::Chunk;
 use super::open_file::{OpenFile, open};
+use super::plan::{Piece, Plan};
 use super::stat::Stat;
 
-/// Files up to this size are read into memory; larger ones are opened, and read when their turn comes.
+/// Files up to this size are read as they are when another size was found: a log that is being written must not keep a
+/// layer from being made.
 const SMALL: u64 = 256 << 10;
-/// As much of a larger file the kernel begins to read when it is opened.
-const BEGINNING: u64 = 2 << 20;
-/// A batch is closed at this many entries, bytes or large files.
-const BATCH_ENTRIES: usize = 256;
-const BATCH_BYTES: usize = 1 << 20;
-const BATCH_FILES: usize = 4;
+/// How many pieces are waited for together.
+const GROUP: usize = 64;
 
 /// How many files stay open in this process until what they have has come from the disk. The others are waited for at once.
 const MOST_AWAITED: usize = 256;
 static AWAITED: AtomicUsize = AtomicUsize::new(0);
 
-/// Entries that are loaded together.
-#[derive(Default)]
-pub(super) struct Batch {
-    entries: Vec<Entry>,
-    bytes: usize,
-    files: usize,
+/// A chunk of a tar, of which all is there.
+pub(super) enum Loaded {
+    /// As it was planned.
+    AsPlanned(Chunk),
+    /// With other bytes, more or fewer, instead of those of the chunk: files have other sizes than they had.
+    Otherwise { bytes: Vec<u8>, chunk: Chunk },
 }
 
-impl Batch {
-    pub(super) fn push(&mut self, entry: Entry) {
-        self.bytes += small(&entry).map_or(0, room);
-        self.files += usize::from(is_large(&entry));
-        self.entries.push(entry);
-    }
+/// An entry that is not what it was when it was found, by its piece, and its bytes from the header on.
+type Changed = (usize, Vec<u8>);
 
-    pub(super) fn is_full(&self) -> bool {
-        self.entries.len() >= BATCH_ENTRIES || self.bytes >= BATCH_BYTES || self.files >= BATCH_FILES
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Reads the small files into one piece of memory.
-    pub(super) fn load(self) -> Result<Vec<Loaded>, LayerError> {
-        let mut memory = memory::batch(self.bytes);
-        let mut used = 0;
-        let begun = self.entries.into_iter().map(|entry| {
-            let start = used;
-            used += small(&entry).map_or(0, room);
-            let read = begin(&entry, start, &mut memory)?;
-            Ok((entry, read))
-        });
-        let begun: Vec<(Entry, Read)> = begun.collect::<Result<_, LayerError>>()?;
-        let ended = begun.into_iter().map(|(entry, read)| Ok((read.end(&entry, &mut memory)?, entry)));
-        let ended: Vec<(Ended, Entry)> = ended.collect::<Result<_, LayerError>>()?;
-        let bytes = memory::shared(memory);
-        let content = |ended| match ended {
-            Ended::Small(range) => LoadedContent::Bytes(bytes.slice(range)),
-            Ended::Other(content) => content,
-        };
-        Ok(ended.into_iter().map(|(ended, entry)| Loaded { entry, content: content(ended) }).collect())
-    }
-}
-
-/// What the file system said about a file that is read into the memory of its batch.
-fn small(entry: &Entry) -> Option<&Stat> {
-    let EntryKind::File(Content::Host { .. }) = entry.kind else { return None };
-    entry.stat.as_ref().filter(|stat| stat.size <= SMALL)
-}
-
-/// How much memory a small file gets. One byte more than it has: one that has grown is found out without another question.
-const fn room(stat: &Stat) -> usize {
-    stat.size as usize + 1
-}
-
-fn is_large(entry: &Entry) -> bool {
-    matches!(entry.kind, EntryKind::File(Content::Host { .. })) && small(entry).is_none()
-}
-
-/// What was done for an entry at first.
-enum Read {
-    Ended(Ended),
-    /// A small file that the kernel reads, and the memory for it.
-    Awaited(File, Range<usize>, Stat, Place),
-}
-
-/// What was read for an entry.
-enum Ended {
-    /// Its bytes, in the memory of the batch.
-    Small(Range<usize>),
-    Other(LoadedContent),
-}
-
-/// An entry with its content at hand.
-pub(super) struct Loaded {
-    pub(super) entry: Entry,
-    pub(super) content: LoadedContent,
-}
-
-pub(super) enum LoadedContent {
-    None,
-    Bytes(Bytes),
-    File(OpenFile),
-}
-
-impl Loaded {
-    pub(super) fn size(&self) -> u64 {
-        match &self.content {
-            LoadedContent::None => 0,
-            LoadedContent::Bytes(bytes) => bytes.len() as u64,
-            LoadedContent::File(file) => file.size(),
-        }
-    }
-}
-
-/// Takes what is at hand; `start` is where the entry's memory begins.
-fn begin(entry: &Entry, start: usize, memory: &mut [u8]) -> Result<Read, LayerError> {
-    let other = |content| Ok(Read::Ended(Ended::Other(content)));
-    let path = match &entry.kind {
-        EntryKind::File(Content::Bytes(bytes)) => return other(LoadedContent::Bytes(bytes.clone())),
-        EntryKind::File(Content::Host { path, .. }) => path,
-        _ => return other(LoadedContent::None),
-    };
-    let file = open(entry.folder.as_ref(), path)?;
-    let Some(stat) = small(entry) else { return other(whole(file, path)?) };
-    let range = start..start + room(stat);
-    if is_read(&file, stat, &mut memory[range.clone()], ReadWriteFlags::NOWAIT) {
-        return Ok(Read::Ended(Ended::Small(start..range.end - 1)));
-    }
-    match Place::take() {
-        Some(place) => Ok(Read::Awaited(file, range, *stat, place)),
-        None => end(file, range, stat, path, memory).map(Read::Ended),
-    }
-}
-
-impl Read {
-    /// Waits for what is not at hand yet.
-    fn end(self, entry: &Entry, memory: &mut [u8]) -> Result<Ended, LayerError> {
-        match (self, &entry.kind) {
-            (Self::Ended(ended), _) => Ok(ended),
-            (Self::Awaited(file, range, stat, _place), EntryKind::File(Content::Host { path, .. })) => {
-                end(file, range, &stat, path, memory)
+impl Plan {
+    /// Reads the files.
+    pub(super) fn load(self) -> Result<Loaded, LayerError> {
+        let Self { mut chunk, pieces } = self;
+        let mut changed: Vec<Changed> = Vec::new();
+        let mut awaited = Vec::with_capacity(GROUP);
+        for (group, pieces) in pieces.chunks(GROUP).enumerate() {
+            for (index, piece) in pieces.iter().enumerate() {
+                let reading = Reading::begin(piece)?;
+                match reading.at_hand(piece, &mut chunk)? {
+                    Step::Done => {}
+                    Step::Changed(bytes) => changed.push((group * GROUP + index, bytes)),
+                    Step::Awaited(reading, place) => awaited.push((index, reading, place)),
+                }
             }
-            (Self::Awaited(..), _) => Ok(Ended::Other(LoadedContent::None)),
+            for (index, reading, _place) in awaited.drain(..) {
+                if let Some(bytes) = reading.rest(&pieces[index], &mut chunk)? {
+                    changed.push((group * GROUP + index, bytes));
+                }
+            }
+        }
+        if changed.is_empty() {
+            return Ok(Loaded::AsPlanned(chunk));
+        }
+        changed.sort_unstable();
+        Ok(Loaded::Otherwise { bytes: spliced(&chunk, &pieces, changed), chunk })
+    }
+}
+
+/// The chunk with other bytes for entries that have changed, in order.
+fn spliced(chunk: &Chunk, pieces: &[Piece], changed: Vec<Changed>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(chunk.len());
+    let mut end = 0;
+    for (index, entry) in changed {
+        if let Some(whole) = &pieces[index].whole {
+            bytes.extend_from_slice(&chunk[end..whole.start]);
+            bytes.extend(entry);
+            end = whole.end;
         }
     }
+    bytes.extend_from_slice(&chunk[end..]);
+    bytes
 }
 
-fn end(
+/// A piece that is being read.
+struct Reading {
     file: File,
-    range: Range<usize>,
-    stat: &Stat,
-    path: &Path,
-    memory: &mut [u8],
-) -> Result<Ended, LayerError> {
-    if is_read(&file, stat, &mut memory[range.clone()], ReadWriteFlags::empty()) {
-        return Ok(Ended::Small(range.start..range.end - 1));
-    }
-    // Somebody wrote to it since it was found: what it is now is as good.
-    whole(file, path).map(Ended::Other)
+    /// How many bytes of it are in the chunk.
+    read: usize,
 }
 
-/// Reads the file in one call of the kernel's; whether it is whole and still what it was when it was found.
-fn is_read(file: &File, found: &Stat, memory: &mut [u8], flags: ReadWriteFlags) -> bool {
-    let size = memory.len() - 1;
-    let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(memory)], 0, flags);
-    read == Ok(size) && file.metadata().is_ok_and(|now| Stat::of(&now) == *found)
+/// How far a piece came without waiting.
+enum Step {
+    Done,
+    /// It is another file now, or another state of it: the bytes of its entry.
+    Changed(Vec<u8>),
+    Awaited(Reading, Place),
 }
 
-/// A file as it is now.
-fn whole(file: File, path: &Path) -> Result<LoadedContent, LayerError> {
-    let mut file = OpenFile::of(file, path)?;
-    let size = file.size();
-    if size > SMALL {
-        file.advise(BEGINNING);
-        return Ok(LoadedContent::File(file));
+impl Reading {
+    fn begin(piece: &Piece) -> Result<Self, LayerError> {
+        Ok(Self { file: open(piece.entry.folder.as_ref(), path(piece))?, read: 0 })
     }
-    let mut bytes = Vec::with_capacity(size as usize);
-    file.read_to(&mut bytes, size)?;
-    file.finish()?;
-    Ok(LoadedContent::Bytes(bytes.into()))
+
+    /// Takes what is in the page cache.
+    fn at_hand(mut self, piece: &Piece, chunk: &mut Chunk) -> Result<Step, LayerError> {
+        if !piece.place.is_empty() {
+            // Whatever fails here fails again when it is waited for.
+            let _ = self.read(piece, chunk, ReadWriteFlags::NOWAIT);
+        }
+        if self.read < piece.place.len()
+            && let Some(place) = Place::take()
+        {
+            self.advise(piece);
+            return Ok(Step::Awaited(self, place));
+        }
+        Ok(self.rest(piece, chunk)?.map_or(Step::Done, Step::Changed))
+    }
+
+    /// Lets the kernel read the rest of a large piece; of a small one it does so by itself.
+    fn advise(&self, piece: &Piece) {
+        let rest = (piece.place.len() - self.read) as u64;
+        if rest > SMALL {
+            // Only advice: where it is refused, the file is read without it.
+            let _ = rustix::fs::fadvise(
+                &self.file,
+                piece.offset + self.read as u64,
+                NonZeroU64::new(rest),
+                Advice::WillNeed,
+            );
+        }
+    }
+
+    /// Waits for what is not there yet; the bytes of the entry when it has changed.
+    fn rest(mut self, piece: &Piece, chunk: &mut Chunk) -> Result<Option<Vec<u8>>, LayerError> {
+        while self.read < piece.place.len() {
+            match self.read(piece, chunk, ReadWriteFlags::empty()) {
+                Ok(0) => return self.changed(piece),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => {
+                    // One that is no file any more is told of as such.
+                    OpenFile::of(self.file, path(piece))?;
+                    return Err(LayerError::read(path(piece))(errno.into()));
+                }
+            }
+        }
+        let now = self.file.metadata().map_err(LayerError::read(path(piece)))?;
+        if piece.entry.stat == Some(Stat::of(&now)) { Ok(None) } else { self.changed(piece) }
+    }
+
+    /// Reads once, as much as comes.
+    fn read(&mut self, piece: &Piece, chunk: &mut Chunk, flags: ReadWriteFlags) -> Result<usize, Errno> {
+        let memory = &mut chunk[piece.place.start + self.read..piece.place.end];
+        let offset = piece.offset + self.read as u64;
+        let read = rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(memory)], offset, flags)?;
+        self.read += read;
+        Ok(read)
+    }
+
+    /// The entry as it is now: somebody wrote to its file since it was found, and what it is now is as good.
+    fn changed(self, piece: &Piece) -> Result<Option<Vec<u8>>, LayerError> {
+        let path = path(piece);
+        let mut file = OpenFile::of(self.file, path)?;
+        let size = file.size();
+        if piece.whole.is_none() || size > SMALL {
+            return Err(LayerError::Changed { path: path.to_owned() });
+        }
+        let mut bytes = Vec::new();
+        header::write(&piece.entry, size, &mut bytes)?;
+        let start = bytes.len();
+        bytes.resize(start + size as usize, 0);
+        file.read_to(&mut bytes[start..])?;
+        file.finish()?;
+        bytes.resize(bytes.len() + header::padding(size), 0);
+        Ok(Some(bytes))
+    }
+}
+
+fn path(piece: &Piece) -> &Path {
+    match &piece.entry.kind {
+        EntryKind::File(Content::Host { path, .. }) => path,
+        // No other entry has a piece.
+        _ => &piece.entry.path,
+    }
 }
 
 /// One of the places for files that stay open.
@@ -215,83 +208,125 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use rustix::fs::Advice;
+    use std::io::Read as _;
 
+    use crossbeam_channel::unbounded;
+
+    use super::super::chunks::Cutter;
     use super::super::entry::{Ownership, ParentOwnership};
+    use super::super::memory::CHUNK;
+    use super::super::plan::Planner;
     use super::super::walk;
     use super::*;
 
-    /// The batch of all files in a directory, as they are now.
-    fn found(directory: &Path) -> Batch {
-        let mut batch = Batch::default();
-        let ownership = Ownership { uid: 0, gid: 0, parents: ParentOwnership::OnDisk };
-        walk::tree(directory, Path::new("/layer"), &ownership, &mut |entry| {
-            batch.push(entry);
+    /// The chunks of a directory's tar. `meanwhile` comes between finding the files and reading them.
+    fn chunks(directory: &Path, meanwhile: impl FnOnce()) -> Result<Vec<Vec<u8>>, LayerError> {
+        let mut plans = Vec::new();
+        let mut send = |plan| {
+            plans.push(plan);
             Ok(())
-        })
-        .unwrap();
-        batch
+        };
+        let mut planner = Planner::new(&mut send);
+        let ownership = Ownership { uid: 0, gid: 0, parents: ParentOwnership::OnDisk };
+        walk::tree(directory, Path::new("/layer"), &ownership, &mut |entry| planner.push(entry))?;
+        planner.finish()?;
+        meanwhile();
+        let (sender, chunks) = unbounded();
+        let mut cutter = Cutter::new(sender, None);
+        for plan in plans {
+            cutter.pass(plan.load()?)?;
+        }
+        cutter.finish()?;
+        Ok(chunks.iter().map(|chunk| chunk.to_vec()).collect())
     }
 
-    fn contents(loaded: Vec<Loaded>) -> Vec<(String, Vec<u8>)> {
-        let files = loaded.into_iter().filter(|loaded| matches!(loaded.entry.kind, EntryKind::File(_)));
+    /// The files of a tar by their names.
+    fn contents(chunks: &[Vec<u8>]) -> Vec<(String, Vec<u8>)> {
+        let tar = chunks.concat();
+        let mut archive = tar::Archive::new(tar.as_slice());
+        let files = archive.entries().unwrap().map(Result::unwrap);
+        let files = files.filter(|entry| entry.header().entry_type().is_file());
         files
-            .map(|loaded| {
-                let size = loaded.size();
+            .map(|mut entry| {
                 let mut bytes = Vec::new();
-                match loaded.content {
-                    LoadedContent::Bytes(content) => bytes.extend_from_slice(&content),
-                    LoadedContent::File(mut file) => file.read_to(&mut bytes, size).unwrap(),
-                    LoadedContent::None => panic!("{:?} has no content", loaded.entry.path),
-                }
-                (loaded.entry.path.file_name().unwrap().to_string_lossy().into_owned(), bytes)
+                entry.read_to_end(&mut bytes).unwrap();
+                let path = entry.path().unwrap().into_owned();
+                (path.file_name().unwrap().to_string_lossy().into_owned(), bytes)
             })
             .collect()
     }
 
-    /// More files than may be awaited at once, none of them in the page cache where there is one to leave.
+    /// Bytes that are others at each place.
+    fn pattern(size: usize) -> Vec<u8> {
+        (0_u32..).flat_map(u32::to_le_bytes).take(size).collect()
+    }
+
+    /// More files than may be awaited at once, and larger ones than a chunk, none of them in the page cache where there is
+    /// one to leave.
     #[test]
     fn what_the_disk_has_is_the_same_as_what_the_cache_has() {
         let directory = tempfile::tempdir().unwrap();
-        let content = |index: usize| format!("{index} ").repeat(index % 7 * 1000).into_bytes();
         let name = |index: usize| format!("{index:04}");
-        for index in 0..MOST_AWAITED + 50 {
-            std::fs::write(directory.path().join(name(index)), content(index)).unwrap();
+        let content = |index: usize| match index % 150 {
+            0 => pattern(CHUNK + index),
+            _ => format!("{index} ").repeat(index % 7 * 1000).into_bytes(),
+        };
+        let expected: Vec<_> = (0..MOST_AWAITED + 50).map(|index| (name(index), content(index))).collect();
+        for (name, content) in &expected {
+            std::fs::write(directory.path().join(name), content).unwrap();
         }
-        std::fs::write(directory.path().join("large"), vec![7; SMALL as usize + 1]).unwrap();
         rustix::fs::syncfs(File::open(directory.path()).unwrap()).unwrap();
         for entry in std::fs::read_dir(directory.path()).unwrap() {
             let file = File::open(entry.unwrap().path()).unwrap();
             let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
         }
-        let expected: Vec<_> = (0..MOST_AWAITED + 50)
-            .map(|index| (name(index), content(index)))
-            .chain([("large".to_owned(), vec![7; SMALL as usize + 1])])
-            .collect();
         for _ in 0..2 {
-            assert!(contents(found(directory.path()).load().unwrap()) == expected);
+            assert!(contents(&chunks(directory.path(), || ()).unwrap()) == expected);
         }
     }
 
-    /// What changes between being found and being read is read as it is then, and does not spill into its neighbours.
+    /// What changes between being found and being read is read as it is then, and the tar is cut where it would have been.
     #[test]
     fn what_has_changed_is_read_as_it_is() {
         let directory = tempfile::tempdir().unwrap();
-        for name in ["a", "b", "c", "d", "e"] {
-            std::fs::write(directory.path().join(name), "before").unwrap();
-        }
-        let batch = found(directory.path());
         let write = |name: &str, bytes: &[u8]| std::fs::write(directory.path().join(name), bytes).unwrap();
-        let large = vec![1; SMALL as usize + 1];
-        write("a", b"longer than before");
-        write("b", b"");
-        write("c", &large);
-        write("d", b"beyond");
-        let contents = contents(batch.load().unwrap());
-        let contents: Vec<_> =
-            contents.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-        let expected: [(&str, &[u8]); 5] =
-            [("a", b"longer than before"), ("b", b""), ("c", &large), ("d", b"beyond"), ("e", b"before")];
-        assert!(contents == expected);
+        for name in ["a", "b", "c", "d", "e", "z"] {
+            write(name, b"before");
+        }
+        write("large", &pattern(2 * CHUNK));
+        let change = || {
+            write("a", b"longer than before");
+            write("b", b"");
+            write("c", &vec![1; SMALL as usize]);
+            write("d", b"beyond");
+            write("z", &[2; 1000]);
+        };
+        let cut = chunks(directory.path(), change).unwrap();
+        assert!(cut.len() == 3 && cut[..2].iter().all(|chunk| chunk.len() == CHUNK));
+        assert!(cut == chunks(directory.path(), || ()).unwrap());
+        let found = contents(&cut);
+        assert_eq!(found[0], ("a".to_owned(), b"longer than before".to_vec()));
+        assert_eq!(found[4], ("e".to_owned(), b"before".to_vec()));
+    }
+
+    /// Of one that is large now, or not all in one chunk, what was read before may be of another state.
+    #[test]
+    fn what_cannot_be_read_as_it_is_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| std::fs::write(directory.path().join(name), bytes).unwrap();
+        let changed = |meanwhile: &dyn Fn()| match chunks(directory.path(), meanwhile) {
+            Err(LayerError::Changed { path }) => path == directory.path().join("a"),
+            _ => false,
+        };
+        write("a", b"before");
+        assert!(changed(&|| write("a", &vec![1; SMALL as usize + 1])), "larger");
+        write("a", &pattern(CHUNK));
+        assert!(changed(&|| write("a", &pattern(CHUNK + 1))), "not in one chunk");
+        assert!(
+            changed(&|| std::fs::remove_file(directory.path().join("a"))
+                .and_then(|()| std::fs::create_dir(directory.path().join("a")))
+                .unwrap()),
+            "a directory"
+        );
     }
 }

@@ -5,11 +5,9 @@
 //! these waits for memory. Used memory is used again: the kernel would have to clear new memory each time.
 
 use std::io;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
-
-use bytes::Bytes;
 
 use super::compress;
 
@@ -17,15 +15,11 @@ use super::compress;
 pub(super) const CHUNK: usize = 4 << 20;
 /// How many chunks there are beside two for each compressor: so many may wait for their turn to be filled or written.
 const WAITING: usize = 8;
-/// How many pieces of memory for batches are kept, and of which size at most.
-const BATCHES: usize = 64;
-const BATCH: usize = 2 << 20;
 
 static CHUNKS: LazyLock<Chunks> = LazyLock::new(|| Chunks {
     state: Mutex::new(State { left: 2 * compress::threads() + WAITING, idle: Vec::new() }),
     returned: Condvar::new(),
 });
-static IDLE_BATCHES: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 struct Chunks {
     state: Mutex<State>,
@@ -40,7 +34,11 @@ struct State {
 }
 
 /// A piece of a tar, of at most [`CHUNK`] bytes, with room for as many.
-pub(super) struct Chunk(Vec<u8>);
+pub(super) struct Chunk {
+    /// [`CHUNK`] bytes, of which those after the first `used` are whatever was there before.
+    memory: Vec<u8>,
+    used: usize,
+}
 
 impl Chunk {
     /// An empty one. Waits until one is left.
@@ -49,32 +47,50 @@ impl Chunk {
         let state = CHUNKS.returned.wait_while(locked(&CHUNKS.state), none_left);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         state.left -= 1;
-        Self(state.idle.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK)))
+        Self { memory: state.idle.pop().unwrap_or_else(|| vec![0; CHUNK]), used: 0 }
     }
 
     pub(super) fn room(&self) -> usize {
-        CHUNK - self.0.len()
+        CHUNK - self.used
+    }
+
+    /// Adds as many of the bytes as there is room for; how many that are.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
+        let place = self.extend(bytes.len());
+        let added = place.len();
+        self.memory[place].copy_from_slice(&bytes[..added]);
+        added
+    }
+
+    /// Adds `size` bytes, or as many as there is room for, that are to be filled yet; where they are.
+    pub(super) fn extend(&mut self, size: usize) -> Range<usize> {
+        let start = self.used;
+        self.used += size.min(self.room());
+        start..self.used
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
     }
 }
 
 impl Deref for Chunk {
-    type Target = Vec<u8>;
+    type Target = [u8];
 
-    fn deref(&self) -> &Vec<u8> {
-        &self.0
+    fn deref(&self) -> &[u8] {
+        &self.memory[..self.used]
     }
 }
 
 impl DerefMut for Chunk {
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.0
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[..self.used]
     }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        let mut memory = std::mem::take(&mut self.0);
-        memory.clear();
+        let memory = std::mem::take(&mut self.memory);
         let mut state = locked(&CHUNKS.state);
         state.left += 1;
         state.idle.push(memory);
@@ -106,39 +122,6 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         LAYERS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Memory for the files of a batch, at least `size` bytes, with whatever was there before.
-pub(super) fn batch(size: usize) -> Vec<u8> {
-    let idle = locked(&IDLE_BATCHES).pop();
-    let mut memory = idle.unwrap_or_default();
-    if memory.len() < size {
-        memory.resize(size, 0);
-    }
-    memory
-}
-
-/// What was read, of which slices can be taken; its memory is used again when the last of them is gone.
-pub(super) fn shared(batch: Vec<u8>) -> Bytes {
-    Bytes::from_owner(Shared(batch))
-}
-
-struct Shared(Vec<u8>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let memory = std::mem::take(&mut self.0);
-        let mut idle = locked(&IDLE_BATCHES);
-        if memory.capacity() <= BATCH && idle.len() < BATCHES {
-            idle.push(memory);
-        }
     }
 }
 
@@ -193,9 +176,9 @@ mod tests {
                     for _ in 0..50 {
                         let mut chunk = Chunk::take();
                         assert!(chunk.is_empty() && chunk.room() == CHUNK);
-                        chunk.extend_from_slice(&[byte; 100]);
+                        assert_eq!(chunk.append(&[byte; 100]), 100);
                         std::thread::yield_now();
-                        assert_eq!(chunk.as_slice(), [byte; 100]);
+                        assert_eq!(*chunk, [byte; 100]);
                     }
                 });
             }
@@ -205,14 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_a_batch_is_used_again_when_its_last_slice_is_gone() {
-        let mut memory = batch(3);
-        memory[..3].copy_from_slice(b"abc");
-        let bytes = shared(memory);
-        let slice = bytes.slice(1..2);
-        drop(bytes);
-        assert_eq!(slice, "b");
-        drop(slice);
-        assert!(!batch(1).is_empty());
+    fn a_chunk_takes_what_there_is_room_for() {
+        let mut chunk = Chunk::take();
+        assert_eq!(chunk.extend(CHUNK - 3), 0..CHUNK - 3);
+        assert_eq!(chunk.append(b"abcd"), 3);
+        assert_eq!((chunk.room(), &chunk[CHUNK - 3..]), (0, &b"abc"[..]));
+        assert_eq!((chunk.append(b"d"), chunk.extend(1)), (0, CHUNK..CHUNK));
+        chunk.clear();
+        assert!(chunk.is_empty() && chunk.room() == CHUNK);
     }
 }

@@ -1,12 +1,11 @@
 //! Files that are read as a whole, and must not change while they are.
 
 use std::fs::File;
-use std::io::Read as _;
-use std::num::NonZeroU64;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 use super::error::LayerError;
 use super::folder::{self, Folder};
@@ -43,24 +42,17 @@ impl OpenFile {
         Ok(Self { path: path.to_owned(), file, state })
     }
 
-    /// Tells the kernel that the file will be read from its start to its end, and to begin with so many bytes. Only advice:
-    /// where it is refused, the file is read without it.
-    pub(super) fn advise(&self, beginning: u64) {
-        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Sequential);
-        let _ = rustix::fs::fadvise(&self.file, 0, NonZeroU64::new(beginning), Advice::WillNeed);
-    }
-
     pub(super) fn size(&self) -> u64 {
         self.state.size
     }
 
-    /// Appends the next `size` bytes of the file, for which there is room already; a file that ends before has changed.
-    pub(super) fn read_to(&mut self, bytes: &mut Vec<u8>, size: u64) -> Result<(), LayerError> {
-        match (&self.file).take(size).read_to_end(bytes) {
-            Ok(read) if read as u64 == size => Ok(()),
-            Ok(_) => Err(LayerError::Changed { path: self.path.clone() }),
-            Err(error) => Err(LayerError::Read { path: self.path.clone(), source: error }),
-        }
+    /// Fills `memory` with the next bytes of the file; one that ends before has changed.
+    pub(super) fn read_to(&mut self, memory: &mut [u8]) -> Result<(), LayerError> {
+        let changed = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => LayerError::Changed { path: self.path.clone() },
+            _ => LayerError::Read { path: self.path.clone(), source: error },
+        };
+        self.file.read_exact(memory).map_err(changed)
     }
 
     /// Checks that the file was not written to since it was opened.
@@ -97,7 +89,7 @@ mod tests {
         std::fs::write(&path, "before").unwrap();
         let mut shrunk = OpenFile::open(&path).unwrap();
         std::fs::write(&path, "b").unwrap();
-        assert!(changed(shrunk.read_to(&mut Vec::new(), 6)));
+        assert!(changed(shrunk.read_to(&mut [0; 6])));
         let grown = OpenFile::open(&path).unwrap();
         std::fs::write(&path, "before and after").unwrap();
         assert!(changed(grown.finish()));

@@ -6,16 +6,16 @@
 use std::io::{Read, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::{self, ScopedJoinHandle};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::chunks::{Compress, Compressed, Cutter};
 use super::error::LayerError;
-use super::header;
-use super::load::{Batch, Loaded, LoadedContent};
+use super::load::Loaded;
 use super::memory::{self, Chunk};
 use super::open_file::OpenFile;
+use super::plan::{Plan, Planner};
 use super::sink::{BlobSink, NewBlob, WrittenBlob};
 use super::tar_copy::TarCopy;
 use super::{LayerDigest, LayerSource};
@@ -23,9 +23,9 @@ use crate::blob_file;
 use crate::stat_index::{Fingerprint, Fingerprinter};
 use crate::{DiffId, LayerFormat, Sha256};
 
-/// Batches of a layer that are loaded or being loaded, and threads that load.
-const BATCHES: usize = 16;
-const LOADERS: usize = 8;
+/// Chunks of a layer that are loaded or being loaded, and threads that load.
+const PLANS: usize = 16;
+const LOADERS: usize = 4;
 
 type Result<T, E = LayerError> = std::result::Result<T, E>;
 /// The place of a result that comes later.
@@ -59,33 +59,34 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     let share = memory::Share::begin();
     thread::scope(|scope| {
-        let (load_jobs, loaders) = bounded::<Job<Batch, Vec<Loaded>>>(share.of(BATCHES));
-        let (ordered, loaded) = bounded::<Slot<Vec<Loaded>>>(share.of(BATCHES));
+        let (load_jobs, loaders) = bounded::<Job<Plan, Loaded>>(share.of(PLANS));
+        let (ordered, loaded) = bounded::<Slot<Loaded>>(share.of(PLANS));
         let entries = match &feed {
             Feed::Source(source) => Some(*source),
             Feed::Stream(..) => None,
         };
-        let walker = scope.spawn(move || {
+        let walker = named(scope, "walk", move || {
             let Some(source) = entries else { return Ok(None) };
             let mut started = 0;
-            walk(source, |batch| {
+            walk(source, &mut |plan| {
                 // A layer of few files needs few threads.
                 if started < share.of(LOADERS) {
                     let jobs = loaders.clone();
-                    scope.spawn(move || serve(&jobs, |batch: Batch| batch.load()));
+                    named(scope, "load", move || serve(&jobs, Plan::load))?;
                     started += 1;
                 }
-                dispatch(batch, &load_jobs, &ordered)
+                dispatch(plan, &load_jobs, &ordered)
             })
-        });
+        })?;
         // Neither channel has a bound: there are no more chunks than there is memory for.
         let (hash_chunks, chunks) = unbounded::<Arc<Chunk>>();
-        let hasher = scope.spawn(move || hash(&chunks, tars));
+        let hasher = named(scope, "hash", move || hash(&chunks, tars))?;
         let compressor = target.map(|(format, sink)| {
             let (ordered, compressed) = unbounded::<Slot<Compressed>>();
-            (Compress { format, ordered }, scope.spawn(move || write(&compressed, sink)))
+            let writer = named(scope, "write", move || write(&compressed, sink))?;
+            Ok::<_, LayerError>((Compress { format, ordered }, writer))
         });
-        let (compress, sink) = compressor.unzip();
+        let (compress, sink) = compressor.transpose()?.unzip();
 
         let chunks = Cutter::new(hash_chunks, compress);
         let tar = match feed {
@@ -109,6 +110,15 @@ pub(super) fn run(
         let (digest, tar) = hashed?;
         Ok(Outcome { digest, tar, fingerprint, blob })
     })
+}
+
+/// A thread whose name says what it does, in profiles too.
+fn named<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).map_err(LayerError::Thread)
 }
 
 /// `Stopped` only says that another stage failed, so any other error goes before it.
@@ -146,51 +156,35 @@ fn serve<I, O>(jobs: &Receiver<Job<I, O>>, mut work: impl FnMut(I) -> Result<O>)
     }
 }
 
-fn walk(source: &LayerSource, mut load: impl FnMut(Batch) -> Result<()>) -> Result<Option<Fingerprint>> {
-    let mut batch = Batch::default();
+fn walk(source: &LayerSource, load: &mut dyn FnMut(Plan) -> Result<()>) -> Result<Option<Fingerprint>> {
+    let mut planner = Planner::new(load);
     let mut fingerprinter = source.fingerprinter();
     source.visit(&mut |entry| {
         if let Some(fingerprinter) = &mut fingerprinter {
             fingerprinter.push(&entry);
         }
-        batch.push(entry);
-        if batch.is_full() { load(std::mem::take(&mut batch)) } else { Ok(()) }
+        planner.push(entry)
     })?;
-    if !batch.is_empty() {
-        load(batch)?;
+    // A tar that is there already has no entries, and its own end.
+    if source.tar_file().is_none() {
+        planner.finish()?;
     }
     Ok(fingerprinter.map(Fingerprinter::finish))
 }
 
-fn tar(loaded: &Receiver<Slot<Vec<Loaded>>>, mut chunks: Cutter) -> Result<()> {
-    let mut head = Vec::new();
+fn tar(loaded: &Receiver<Slot<Loaded>>, mut chunks: Cutter) -> Result<()> {
     for slot in loaded {
-        for entry in slot.recv().map_err(stopped)?? {
-            let size = entry.size();
-            head.clear();
-            header::write(&entry.entry, size, &mut head)?;
-            chunks.append(&head)?;
-            match entry.content {
-                LoadedContent::None => {}
-                LoadedContent::Bytes(bytes) => chunks.append(&bytes)?,
-                LoadedContent::File(mut file) => {
-                    chunks.fill(size, |space, taken| file.read_to(space, taken))?;
-                    file.finish()?;
-                }
-            }
-            chunks.append(&[0; header::BLOCK][..header::padding(size)])?;
-        }
+        chunks.pass(slot.recv().map_err(stopped)??)?;
     }
-    chunks.append(&[0; 2 * header::BLOCK])?;
-    chunks.flush()
+    chunks.finish()
 }
 
 /// Takes the bytes of a tar that is there already.
 fn copy(path: &Path, mut chunks: Cutter) -> Result<()> {
     let mut file = OpenFile::open(path)?;
-    chunks.fill(file.size(), |space, taken| file.read_to(space, taken))?;
+    chunks.fill(file.size(), |space| file.read_to(space))?;
     file.finish()?;
-    chunks.flush()
+    chunks.finish()
 }
 
 /// Takes the bytes of a tar that comes from elsewhere.
@@ -198,7 +192,7 @@ fn stream(reader: &mut (dyn Read + Send), name: &str, mut chunks: Cutter) -> Res
     let mut buffer = vec![0; 256 << 10];
     loop {
         match reader.read(&mut buffer) {
-            Ok(0) => return chunks.flush(),
+            Ok(0) => return chunks.finish(),
             Ok(count) => chunks.append(&buffer[..count])?,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(source) => return Err(LayerError::Read { path: name.into(), source }),
@@ -213,7 +207,7 @@ fn hash(chunks: &Receiver<Arc<Chunk>>, tars: Option<&Path>) -> Result<(LayerDige
     let mut tar = begun.map_err(|error| failed(error.source)).ok().flatten();
     let mut size = 0;
     for chunk in chunks {
-        hasher.update(chunk.as_slice());
+        hasher.update(&**chunk);
         size += chunk.len() as u64;
         tar = tar.and_then(|mut tar| tar.write_all(&chunk).map_err(failed).ok().map(|()| tar));
     }
