@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, StatxFlags};
 
 use super::error::LayerError;
+use super::stat::Stat;
 
 /// How many directories stay open at once in this process; what is in others is found by its path.
 const MOST_OPEN: usize = 256;
@@ -70,46 +71,51 @@ pub(crate) fn read(
     path: &Path,
     buffer: &mut Vec<u8>,
 ) -> Result<(Option<Folder>, Vec<Name>), LayerError> {
-    let mut names = Vec::new();
-    let directory = visit(parent, path, buffer, |name, is_directory| {
-        names.push(Name { name: OsString::from_vec(name.to_vec()), is_directory });
-    })?;
-    names.sort_unstable();
+    let directory = descriptor(parent, path)?;
+    let names = names(&directory, path, buffer)?;
     Ok((Folder::keep(directory), names))
 }
 
-/// How many names the directory `path` has, and those of the directories in it, sorted by bytes.
-pub(crate) fn directories(path: &Path, buffer: &mut Vec<u8>) -> Result<(usize, Vec<OsString>), LayerError> {
-    let mut count = 0;
-    let mut names = Vec::new();
-    visit(None, path, buffer, |name, is_directory| {
-        count += 1;
-        if is_directory {
-            names.push(OsString::from_vec(name.to_vec()));
-        }
-    })?;
-    names.sort_unstable();
-    Ok((count, names))
+/// The names in a directory, sorted by bytes, and what the file system said about it before they were read.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) stat: Stat,
+    pub(crate) names: Vec<Name>,
 }
 
-/// Opens a directory, and gives each name in it to `each`, and whether it is a directory's.
-fn visit(
-    parent: Option<&Folder>,
-    path: &Path,
-    buffer: &mut Vec<u8>,
-    mut each: impl FnMut(&[u8], bool),
-) -> Result<OwnedFd, LayerError> {
+/// Lists the directory `path`.
+pub(crate) fn list(path: &Path, buffer: &mut Vec<u8>) -> Result<Listing, LayerError> {
+    let failed = |errno: rustix::io::Errno| LayerError::read(path)(errno.into());
+    let directory = descriptor(None, path)?;
+    let stat = rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
+    let stat = Stat::of_statx(&stat.map_err(failed)?);
+    Ok(Listing { stat, names: names(&directory, path, buffer)? })
+}
+
+/// Opens the directory `path`, which is in `parent`, unless there are too many open already.
+pub(crate) fn open(parent: Option<&Folder>, path: &Path) -> Result<Option<Folder>, LayerError> {
+    Ok(Folder::keep(descriptor(parent, path)?))
+}
+
+fn descriptor(parent: Option<&Folder>, path: &Path) -> Result<OwnedFd, LayerError> {
     let (at, name) = place(parent, path);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let failed = |errno: rustix::io::Errno| LayerError::read(path)(errno.into());
-    let directory = rustix::fs::openat(at, name, flags, Mode::empty()).map_err(failed)?;
-    let mut entries = RawDir::new(&directory, buffer.spare_capacity_mut());
+    let directory = rustix::fs::openat(at, name, flags, Mode::empty());
+    directory.map_err(|errno| LayerError::read(path)(errno.into()))
+}
+
+/// The names in a directory, sorted by bytes.
+fn names(directory: &OwnedFd, path: &Path, buffer: &mut Vec<u8>) -> Result<Vec<Name>, LayerError> {
+    let mut names = Vec::new();
+    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
-        let entry = entry.map_err(failed)?;
+        let entry = entry.map_err(|errno| LayerError::read(path)(errno.into()))?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            each(name, entry.file_type() == FileType::Directory);
+            let is_directory = entry.file_type() == FileType::Directory;
+            names.push(Name { name: OsString::from_vec(name.to_vec()), is_directory });
         }
     }
-    Ok(directory)
+    names.sort_unstable();
+    Ok(names)
 }

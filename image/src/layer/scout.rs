@@ -1,16 +1,17 @@
-//! Directories that are read before their turn, so that their names and inodes are in the kernel's cache when it comes.
+//! Directories that are read before their turn, so that their names and inodes are in memory when it comes.
 //!
 //! A walk goes into one directory after the other, and on a cold cache it waits for the disk at each. One that took long to
 //! read was not in the cache, and those in it are not either: scouts read these, and what is in these, before the walk comes
-//! there. On a warm cache no scout ever starts.
+//! there, and keep the names for it. On a warm cache no scout ever starts.
 
-use std::ffi::{OsStr, OsString};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use super::folder::{self, Name};
+use super::folder::{self, Listing, Name};
+use super::stat::Stat;
 
 /// Longer than the kernel takes to read a directory from its cache, and shorter than a disk takes: of all, and of each name.
 const SLOW: Duration = Duration::from_micros(20);
@@ -20,6 +21,8 @@ const SLOW_NAME: Duration = Duration::from_nanos(250);
 const SCOUTS: usize = 8;
 /// How many directories wait to be read. Others are left to the walk.
 const MOST_WAITING: usize = 64 << 10;
+/// How many names are kept for the walk, some megabytes of them. It reads others once more.
+const MOST_NAMES: usize = 64 << 10;
 
 /// Whether a directory of so many names was not in the cache when its reading began.
 fn is_slow(began: Instant, names: usize) -> bool {
@@ -36,8 +39,11 @@ pub(super) struct Scouts {
 
 #[derive(Default)]
 struct State {
-    /// Directories to be read; the last one comes first in the walk.
-    waiting: Vec<PathBuf>,
+    /// Directories to be read, in the order of the walk, which is that of paths.
+    waiting: BTreeSet<PathBuf>,
+    /// Those that were read, and how many names they have together.
+    listings: BTreeMap<PathBuf, Listing>,
+    names: usize,
     started: bool,
     has_ended: bool,
 }
@@ -57,6 +63,26 @@ impl Scouts {
         Ends(self)
     }
 
+    /// The names in the directory `path`, to which the walk has come, if they were read and it is still what it was before.
+    pub(super) fn names(&self, path: &Path, stat: &Stat) -> Option<Vec<Name>> {
+        let mut state = self.locked();
+        if !state.started {
+            return None;
+        }
+        state.waiting.remove(path);
+        // Those before it were read when the walk had come there already.
+        while let Some(first) = state.listings.first_entry()
+            && first.key().as_path() <= path
+        {
+            let (listed, listing) = first.remove_entry();
+            state.names -= listing.names.len();
+            if listed == path {
+                return (listing.stat == *stat).then_some(listing.names);
+            }
+        }
+        None
+    }
+
     /// Tells that the walk has read the directory `path`, beginning at `began`, and found `names` in it.
     pub(super) fn note<'scope>(
         &'scope self,
@@ -65,11 +91,7 @@ impl Scouts {
         path: &Path,
         names: &[Name],
     ) {
-        if !is_slow(began, names.len()) {
-            return;
-        }
-        let directories = names.iter().filter(|name| name.is_directory);
-        if !self.send(path, directories.map(|directory| directory.name.as_os_str())) {
+        if !is_slow(began, names.len()) || !self.send(path, names) {
             return;
         }
         let mut state = self.locked();
@@ -80,9 +102,10 @@ impl Scouts {
         }
     }
 
-    /// Has the directories in `path` read that are named so, in the order of the walk; whether there are any.
-    fn send<'a>(&self, path: &Path, names: impl DoubleEndedIterator<Item = &'a OsStr>) -> bool {
-        let paths: Vec<PathBuf> = names.rev().map(|name| path.join(name)).collect();
+    /// Has the directories in `path` read that are among `names`; whether there are any.
+    fn send(&self, path: &Path, names: &[Name]) -> bool {
+        let directories = names.iter().filter(|name| name.is_directory);
+        let paths: Vec<PathBuf> = directories.map(|directory| path.join(&directory.name)).collect();
         let any = !paths.is_empty();
         let mut state = self.locked();
         if any && state.waiting.len() < MOST_WAITING {
@@ -97,10 +120,19 @@ impl Scouts {
         while let Some(path) = self.next() {
             let began = Instant::now();
             // What is wrong with it is reported when the walk comes there.
-            let Ok((count, directories)) = folder::directories(&path, &mut buffer) else { continue };
-            if is_slow(began, count) {
-                self.send(&path, directories.iter().map(OsString::as_os_str));
+            let Ok(listing) = folder::list(&path, &mut buffer) else { continue };
+            if is_slow(began, listing.names.len()) {
+                self.send(&path, &listing.names);
             }
+            self.keep(path, listing);
+        }
+    }
+
+    fn keep(&self, path: PathBuf, listing: Listing) {
+        let mut state = self.locked();
+        if state.names + listing.names.len() <= MOST_NAMES {
+            state.names += listing.names.len();
+            state.listings.insert(path, listing);
         }
     }
 
@@ -109,7 +141,7 @@ impl Scouts {
         let is_idle = |state: &mut State| state.waiting.is_empty() && !state.has_ended;
         let state = self.changed.wait_while(self.locked(), is_idle);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
-        if state.has_ended { None } else { state.waiting.pop() }
+        if state.has_ended { None } else { state.waiting.pop_first() }
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -119,6 +151,8 @@ impl Scouts {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{AtFlags, CWD, StatxFlags};
+
     use super::*;
 
     fn names(names: &[(&str, bool)]) -> Vec<Name> {
@@ -127,22 +161,56 @@ mod tests {
         names.iter().map(name).collect()
     }
 
-    fn send(scouts: &Scouts, path: &str, names: &[&str]) -> bool {
-        scouts.send(Path::new(path), names.iter().map(OsStr::new))
+    fn send(scouts: &Scouts, path: &str, found: &[&str]) -> bool {
+        let found: Vec<_> = found.iter().map(|name| (*name, true)).collect();
+        scouts.send(Path::new(path), &names(&found))
     }
 
     #[test]
     fn directories_are_read_in_the_order_of_the_walk() {
         let scouts = Scouts::default();
         assert!(!send(&scouts, "/w", &[]));
-        assert!(send(&scouts, "/w", &["a", "c"]));
+        assert!(send(&scouts, "/w", &["a", "a.b", "c"]));
         assert_eq!(scouts.next(), Some("/w/a".into()));
         assert!(send(&scouts, "/w/a", &["x"]));
         assert_eq!(scouts.next(), Some("/w/a/x".into()));
+        assert_eq!(scouts.next(), Some("/w/a.b".into()));
         assert_eq!(scouts.next(), Some("/w/c".into()));
         assert!(send(&scouts, "/w/c", &["y"]));
         drop(scouts.ends());
         assert_eq!(scouts.next(), None, "what the walk is done with is not read any more");
+    }
+
+    /// A directory that was written to after it was listed is read once more.
+    #[test]
+    fn the_walk_gets_the_names_of_what_has_not_changed() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("d");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("file"), "").unwrap();
+        let stat = || {
+            let stat = rustix::fs::statx(CWD, &path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS);
+            Stat::of_statx(&stat.unwrap())
+        };
+        let scouts = Scouts::default();
+        let list = || {
+            scouts.keep(path.clone(), folder::list(&path, &mut Vec::with_capacity(folder::NAMES)).unwrap());
+        };
+        let found = names(&[("file", false)]);
+        list();
+        assert_eq!(scouts.names(&path, &stat()), None, "none has started");
+        scouts.locked().started = true;
+        assert_eq!(scouts.names(&path, &stat()), Some(found));
+        assert_eq!(scouts.names(&path, &stat()), None);
+        list();
+        std::fs::create_dir(path.join("directory")).unwrap();
+        assert_eq!(scouts.names(&path, &stat()), None);
+        list();
+        assert_eq!(scouts.names(&root.path().join("e"), &stat()), None, "the walk is behind it");
+        assert!(scouts.locked().names == 0 && scouts.locked().listings.is_empty());
+        assert!(send(&scouts, root.path().to_str().unwrap(), &["d"]));
+        assert_eq!(scouts.names(&path, &stat()), None);
+        assert!(scouts.locked().waiting.is_empty(), "the walk reads it");
     }
 
     #[test]

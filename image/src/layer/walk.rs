@@ -44,9 +44,14 @@ pub(super) fn tree(
         while let Some(found) = next {
             let stat = found.stat()?;
             if FileType::from_raw_mode(stat.mode).is_dir() {
-                let began = Instant::now();
-                let (folder, names) = folder::read(found.folder.as_ref(), &found.host, &mut buffer)?;
-                scouts.note(scope, began, &found.host, &names);
+                let (folder, names) = if let Some(names) = scouts.names(&found.host, &stat) {
+                    (folder::open(found.folder.as_ref(), &found.host)?, names)
+                } else {
+                    let began = Instant::now();
+                    let read = folder::read(found.folder.as_ref(), &found.host, &mut buffer)?;
+                    scouts.note(scope, began, &found.host, &read.1);
+                    read
+                };
                 let (host, name, names) = (found.host.clone(), found.name.clone(), names.into_iter());
                 open.push(Directory { folder, host, name, names });
             }
