@@ -76,8 +76,6 @@ impl<'a> Fingerprinter<'a> {
         put_kind(buffer, &entry.kind);
         let Some(stat) = entry.stat else {
             buffer.push(0);
-            self.exact.update(&*buffer);
-            self.shape.update(&*buffer);
             self.outline.update(&*buffer);
             return;
         };
@@ -92,10 +90,10 @@ impl<'a> Fingerprinter<'a> {
         let modified = moment(stat.modified);
         if is_file {
             self.oldest = self.oldest.min(modified);
-            buffer.extend(modified.to_le_bytes());
+            self.shape.update(modified.to_le_bytes());
         }
-        self.shape.update(&*buffer);
         let changed = if is_root { 0 } else { moment(stat.changed) };
+        buffer.clear();
         for number in [stat.device, stat.inode, stat.special, stat.size, modified as u64, changed as u64] {
             buffer.extend(number.to_le_bytes());
         }
@@ -110,10 +108,16 @@ impl<'a> Fingerprinter<'a> {
     }
 
     pub(crate) fn finish(self) -> Fingerprint {
+        // What the outline has is hashed once: it tells which entries the numbers of the others belong to.
+        let outline = self.outline.finish();
+        let with_outline = |mut hasher: Sha256| {
+            hasher.update(outline);
+            Digest::from_hasher(hasher)
+        };
         Fingerprint {
-            exact: Digest::from_hasher(self.exact),
-            shape: Digest::from_hasher(self.shape),
-            outline: Digest::from_hasher(self.outline),
+            exact: with_outline(self.exact),
+            shape: with_outline(self.shape),
+            outline: Digest::from_bytes(outline),
             oldest: self.oldest,
             youngest: self.youngest,
         }
