@@ -11,7 +11,7 @@ TEST="apache2-utils binutils busybox-static containerd docker-registry docker.io
 # libFuzzer is written in C++.
 FUZZ="g++"
 # The peers of the benchmark, and what watches Longshore in it.
-BENCH="bubblewrap buildah pigz strace tar umoci"
+BENCH="bubblewrap buildah linux-perf pigz strace tar umoci"
 
 wanted=
 for list in "$@"; do

@@ -36,7 +36,16 @@ impl<'a> Contender<'a> {
     }
 
     fn run(&mut self, bench: &Bench) -> anyhow::Result<Run> {
-        let command = (self.prepare)()?;
+        self.run_by(bench, |command| command)
+    }
+
+    /// One run, by another program that starts it.
+    pub(crate) fn run_by(
+        &mut self,
+        bench: &Bench,
+        other: impl FnOnce(Command) -> Command,
+    ) -> anyhow::Result<Run> {
+        let command = other((self.prepare)()?);
         // What was written or removed to get here must not be paid for by the run.
         bench.settle(&command)?;
         let mut run = measure(&command, &bench.place)?;
@@ -52,8 +61,16 @@ pub(crate) fn in_turn<const N: usize>(
     bench: &Bench,
     mut contenders: [Contender<'_>; N],
 ) -> anyhow::Result<[Series; N]> {
+    in_turn_again(bench, &mut contenders)
+}
+
+/// As [`in_turn`], of programs that run once more later.
+pub(crate) fn in_turn_again<const N: usize>(
+    bench: &Bench,
+    contenders: &mut [Contender<'_>; N],
+) -> anyhow::Result<[Series; N]> {
     let mut longest: f64 = 0.0;
-    for contender in &mut contenders {
+    for contender in contenders.iter_mut() {
         longest = longest.max(contender.run(bench)?.sample.wall);
     }
     let usual = match (bench.options.quick, longest > LONG.as_secs_f64()) {

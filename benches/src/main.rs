@@ -8,6 +8,7 @@ mod document;
 mod machine;
 mod measure;
 mod options;
+mod profile;
 mod registry;
 mod report;
 mod rows;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use longshore_test_support::{DockerRegistry, MeasuredLine, layout};
@@ -44,7 +45,15 @@ struct Answer {
 
 impl Registry {
     pub(crate) fn start() -> Self {
-        let server = DockerRegistry::start();
+        Self::of(DockerRegistry::start())
+    }
+
+    /// One that never waits for a disk.
+    pub(crate) fn start_in_memory() -> Self {
+        Self::of(DockerRegistry::start_in(Path::new("/dev/shm")))
+    }
+
+    fn of(server: DockerRegistry) -> Self {
         let line = MeasuredLine::start(server.port());
         Self { server, line }
     }

@@ -27,7 +27,16 @@ impl DockerRegistry {
     /// When `docker-registry` is not installed or does not start.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with(|_| String::new(), "")
+        Self::start_in(&std::env::temp_dir())
+    }
+
+    /// Starts such a registry that keeps its files in a folder of its own in `place`.
+    ///
+    /// # Panics
+    /// When `docker-registry` is not installed or does not start.
+    #[must_use]
+    pub fn start_in(place: &Path) -> Self {
+        Self::start_with(place, |_| String::new(), "")
     }
 
     /// Starts a registry that lets one user in, by name and password.
@@ -41,7 +50,7 @@ impl DockerRegistry {
             write_password_file(&file, user, password);
             format!("auth:\n  htpasswd:\n    realm: longshore\n    path: {}\n", file.display())
         };
-        Self::start_with(authentication, "")
+        Self::start_with(&std::env::temp_dir(), authentication, "")
     }
 
     /// Starts a registry that speaks TLS alone. With `clients`, it wants a certificate of the same authority from them.
@@ -56,12 +65,12 @@ impl DockerRegistry {
         if clients {
             tls.push_str(&format!("    clientcas: [{}]\n", certificates.authority().display()));
         }
-        Self::start_with(|_| String::new(), &tls)
+        Self::start_with(&std::env::temp_dir(), |_| String::new(), &tls)
     }
 
-    fn start_with(authentication: impl Fn(&Path) -> String, tls: &str) -> Self {
+    fn start_with(place: &Path, authentication: impl Fn(&Path) -> String, tls: &str) -> Self {
         require_tool("/usr/bin/docker-registry", "docker-registry");
-        let directory = TempDir::new().expect("a temporary folder");
+        let directory = TempDir::new_in(place).expect("a temporary folder");
         let port = http::free_port();
         let authentication = authentication(directory.path());
         let configuration = directory.path().join("config.yml");
