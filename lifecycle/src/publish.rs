@@ -13,6 +13,7 @@ use longshore_image::{
     StoreError,
 };
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 /// How many blobs are sent at once.
 const CONNECTIONS: usize = 6;
@@ -159,13 +160,13 @@ pub(crate) fn ahead(
             }
         }
     };
-    // Where nothing comes, no threads are needed.
-    if let Ok(first) = uploads.recv() {
+    // Where nothing comes, no threads are needed. They must be others than those that layers are made on, which one waits for.
+    if let Ok(first) = uploads.recv()
+        && let Ok(connections) = connections()
+    {
         let uploads = iter::once(first).chain(uploads);
         let put = &put;
-        with_connections(|| {
-            rayon::scope(|scope| uploads.for_each(|upload| scope.spawn(move |_| put(&upload))));
-        });
+        connections.scope(|scope| uploads.for_each(|upload| scope.spawn(move |_| put(&upload))));
     }
     there.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
@@ -234,10 +235,14 @@ fn upload(
 
 /// Does something on threads of its own: uploads wait for the network more than for a processor.
 fn with_connections<T: Send>(act: impl FnOnce() -> T + Send) -> T {
-    match rayon::ThreadPoolBuilder::new().num_threads(CONNECTIONS).build() {
-        Ok(pool) => pool.install(act),
+    match connections() {
+        Ok(connections) => connections.install(act),
         Err(_) => act(),
     }
+}
+
+fn connections() -> Result<ThreadPool, ThreadPoolBuildError> {
+    ThreadPoolBuilder::new().num_threads(CONNECTIONS).build()
 }
 
 fn write(

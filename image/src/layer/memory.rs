@@ -1,7 +1,7 @@
 //! The memory that all layers of the process share, however many are made side by side.
 //!
 //! A chunk is taken before it is filled, and given back when it is hashed and its compressed form is written. Whoever finds
-//! none left waits. That ends, since what is out is being hashed, compressed or written, or filled from files; none of
+//! none left waits. That ends, since what is out is being planned, filled from files, hashed, compressed or written; none of
 //! these waits for memory. Used memory is used again: the kernel would have to clear new memory each time.
 
 use std::io;
