@@ -112,7 +112,9 @@ impl Reading {
     fn at_hand(mut self, piece: &Piece, chunk: &mut Chunk) -> Result<Step, LayerError> {
         if !piece.place.is_empty() {
             // Whatever fails here fails again when it is waited for.
-            let _ = self.read(piece, chunk, ReadWriteFlags::NOWAIT);
+            let _ = self.read(piece, chunk, |file, memory, offset| {
+                rustix::io::preadv2(file, &mut [IoSliceMut::new(memory)], offset, ReadWriteFlags::NOWAIT)
+            });
         }
         if self.read < piece.place.len()
             && let Some(place) = Place::take()
@@ -140,7 +142,8 @@ impl Reading {
     /// Waits for what is not there yet; the bytes of the entry when it has changed.
     fn rest(mut self, piece: &Piece, chunk: &mut Chunk) -> Result<Option<Vec<u8>>, LayerError> {
         while self.read < piece.place.len() {
-            match self.read(piece, chunk, ReadWriteFlags::empty()) {
+            // Not every system has `preadv2`: emulators and sandboxes may leave it out.
+            match self.read(piece, chunk, |file, memory, offset| rustix::io::pread(file, memory, offset)) {
                 Ok(0) => return self.changed(piece),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => {
@@ -155,12 +158,16 @@ impl Reading {
     }
 
     /// Reads once, as much as comes.
-    fn read(&mut self, piece: &Piece, chunk: &mut Chunk, flags: ReadWriteFlags) -> Result<usize, Errno> {
+    fn read(
+        &mut self,
+        piece: &Piece,
+        chunk: &mut Chunk,
+        read: impl FnOnce(&File, &mut [u8], u64) -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
         let memory = &mut chunk[piece.place.start + self.read..piece.place.end];
-        let offset = piece.offset + self.read as u64;
-        let read = rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(memory)], offset, flags)?;
-        self.read += read;
-        Ok(read)
+        let count = read(&self.file, memory, piece.offset + self.read as u64)?;
+        self.read += count;
+        Ok(count)
     }
 
     /// The entry as it is now: somebody wrote to its file since it was found, and what it is now is as good.
