@@ -154,7 +154,10 @@ impl Reading {
             }
         }
         let now = self.file.metadata().map_err(LayerError::read(path(piece)))?;
-        if piece.entry.stat == Some(Stat::of(&now)) { Ok(None) } else { self.changed(piece) }
+        if piece.entry.stat.is_some_and(|found| is_same(&found, &Stat::of(&now))) {
+            return Ok(None);
+        }
+        self.changed(piece)
     }
 
     /// Reads once, as much as comes.
@@ -187,6 +190,13 @@ impl Reading {
         bytes.resize(bytes.len() + header::padding(size), 0);
         Ok(Some(bytes))
     }
+}
+
+/// Whether nobody wrote to a file. Another one in its place has another time; inodes say nothing on file systems of other
+/// machines, which may number them anew.
+fn is_same(found: &Stat, now: &Stat) -> bool {
+    let state = |stat: &Stat| (stat.mode, stat.size, stat.modified, stat.changed);
+    state(found) == state(now)
 }
 
 fn path(piece: &Piece) -> &Path {
