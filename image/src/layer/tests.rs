@@ -306,3 +306,25 @@ fn row_45_a_file_that_changes_while_it_is_read_is_an_error_or_a_whole_entry() {
     });
     assert_eq!(fs::read_dir(&blobs).unwrap().count(), 0);
 }
+
+/// Files that change once or twice while they are read do not keep a layer from being made; those that always change do.
+#[test]
+fn a_layer_whose_files_change_is_begun_again_twice() {
+    let changed = || LayerError::Changed { path: "log".into() };
+    let other = || LayerError::Stopped;
+    let make = |results: Vec<Result<u8, LayerError>>| {
+        let (mut results, mut begun) = (results.into_iter(), 0);
+        let made = patiently(|| {
+            begun += 1;
+            results.next().unwrap()
+        });
+        (made, begun)
+    };
+    assert!(matches!(make(vec![Ok(1)]), (Ok(1), 1)));
+    assert!(matches!(make(vec![Err(changed()), Ok(2)]), (Ok(2), 2)));
+    assert!(matches!(make(vec![Err(changed()), Err(changed()), Ok(3)]), (Ok(3), 3)));
+    let always = (0..9).map(|_| Err(changed())).collect();
+    assert!(matches!(make(always), (Err(LayerError::Changed { .. }), 3)));
+    assert!(matches!(make(vec![Err(other()), Ok(1)]), (Err(LayerError::Stopped), 1)));
+    assert!(matches!(make(vec![Err(changed()), Err(other()), Ok(1)]), (Err(LayerError::Stopped), 2)));
+}
