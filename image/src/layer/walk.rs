@@ -98,7 +98,8 @@ impl Found {
 fn following(open: &mut Vec<Directory>) -> Option<Found> {
     while let Some(directory) = open.last_mut() {
         if let Some(child) = directory.names.next() {
-            let (host, name) = (directory.host.join(&child.name), directory.name.join(&child.name));
+            let host = folder::within(&directory.host, &child.name);
+            let name = folder::within(&directory.name, &child.name);
             return Some(Found { folder: directory.folder.clone(), host, name });
         }
         open.pop();
