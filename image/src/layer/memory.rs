@@ -9,6 +9,8 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 
+use memmap2::{Advice, MmapMut};
+
 use super::compress;
 
 /// The tar is cut here before it is compressed. Part of what decides a blob's digest: changing it changes all blobs.
@@ -30,13 +32,54 @@ struct State {
     /// How many may still be taken.
     left: usize,
     /// The memory of those that were given back.
-    idle: Vec<Vec<u8>>,
+    idle: Vec<Memory>,
+}
+
+/// Memory that chunks use one after the other.
+enum Memory {
+    /// Huge pages, where the kernel has them: it clears two instead of a thousand, and frees as many when the process ends.
+    Mapped(MmapMut),
+    /// Where none can be mapped.
+    Heap(Vec<u8>),
+}
+
+impl Memory {
+    fn of_a_chunk() -> Self {
+        let Ok(pages) = MmapMut::map_anon(CHUNK) else { return Self::Heap(vec![0; CHUNK]) };
+        // Only advice: kernels may be built without huge pages.
+        let _ = pages.advise(Advice::HugePage);
+        Self::Mapped(pages)
+    }
+
+    const fn none() -> Self {
+        Self::Heap(Vec::new())
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(pages) => pages,
+            Self::Heap(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Mapped(pages) => pages,
+            Self::Heap(bytes) => bytes,
+        }
+    }
 }
 
 /// A piece of a tar, of at most [`CHUNK`] bytes, with room for as many.
 pub(super) struct Chunk {
     /// [`CHUNK`] bytes, of which those after the first `used` are whatever was there before.
-    memory: Vec<u8>,
+    memory: Memory,
     used: usize,
 }
 
@@ -47,7 +90,7 @@ impl Chunk {
         let state = CHUNKS.returned.wait_while(locked(&CHUNKS.state), none_left);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         state.left -= 1;
-        Self { memory: state.idle.pop().unwrap_or_else(|| vec![0; CHUNK]), used: 0 }
+        Self { memory: state.idle.pop().unwrap_or_else(Memory::of_a_chunk), used: 0 }
     }
 
     pub(super) fn room(&self) -> usize {
@@ -90,7 +133,7 @@ impl DerefMut for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        let memory = std::mem::take(&mut self.memory);
+        let memory = std::mem::replace(&mut self.memory, Memory::none());
         let mut state = locked(&CHUNKS.state);
         state.left += 1;
         state.idle.push(memory);
