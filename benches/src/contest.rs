@@ -7,8 +7,10 @@ use crate::bench::Bench;
 use crate::measure::{Run, measure};
 use crate::series::Series;
 
-/// A run that takes longer than this is repeated less often.
+/// A run that takes longer than this is repeated less often, and one that is shorter more often: it varies more, and costs
+/// less.
 const LONG: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_secs(3);
 
 type Prepare<'a> = Box<dyn FnMut() -> anyhow::Result<Command> + 'a>;
 type Read<'a> = Box<dyn Fn(&Run) -> anyhow::Result<f64> + 'a>;
@@ -56,6 +58,16 @@ impl<'a> Contender<'a> {
     }
 }
 
+/// How often each program runs, of which the longest took so many seconds.
+fn usual(quick: bool, longest: f64) -> u64 {
+    match longest {
+        _ if quick => 1,
+        longest if longest > LONG.as_secs_f64() => 3,
+        longest if longest > SHORT.as_secs_f64() => 5,
+        _ => 9,
+    }
+}
+
 /// Runs all of them once without counting, and then in turn.
 pub(crate) fn in_turn<const N: usize>(
     bench: &Bench,
@@ -73,11 +85,7 @@ pub(crate) fn in_turn_again<const N: usize>(
     for contender in contenders.iter_mut() {
         longest = longest.max(contender.run(bench)?.sample.wall);
     }
-    let usual = match (bench.options.quick, longest > LONG.as_secs_f64()) {
-        (true, _) => 1,
-        (false, true) => 3,
-        (false, false) => 5,
-    };
+    let usual = usual(bench.options.quick, longest);
     let mut series =
         contenders.each_ref().map(|contender| Series { name: contender.name.clone(), samples: Vec::new() });
     for _ in 0..bench.options.runs.unwrap_or(usual) {

@@ -15,7 +15,7 @@ pub(crate) struct Options {
     /// Little data and few runs, to see whether everything still runs; nothing is judged or written
     #[arg(long)]
     pub(crate) quick: bool,
-    /// How often each program runs [default: 5, and 3 where a run takes more than 10 seconds]
+    /// How often each program runs [default: 9, 5 where a run takes more than 3 seconds, and 3 where it takes more than 10]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) runs: Option<u64>,
     /// The folder with the reference lifecycle's `creator` and `exporter`
